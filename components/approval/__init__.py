@@ -1,0 +1,1 @@
+"""Approval: a card and a verdict become a person's signed decision."""

@@ -1,0 +1,1 @@
+"""Artifacts: digests, atomic files, documents, steps and the content-addressed store; shared by every room."""

@@ -1,0 +1,1 @@
+"""Package: an approved ranker becomes a bento."""

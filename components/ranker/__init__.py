@@ -1,0 +1,1 @@
+"""Ranker: a dataset becomes candidates, a trained LambdaMART ranker, baselines and the rankings they produce."""

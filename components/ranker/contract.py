@@ -1,0 +1,113 @@
+"""What leaves the ranker room: a Ranker (what a release serves) and Rankings (what evidence reads).
+
+A ranker is a directory, complete in itself: it serves and re-ranks with nothing else.
+
+    ranker.json          this module's `Ranker`
+    model.ubj            XGBoost's own format; never pickled
+    calibration.json     monotone map from score to the probability of a positive outcome, fitted on validation
+    candidates/          retrieval indexes as of the release cut (plain .npy / Arrow files)
+    tables/              the dataset's bucket tables
+    users.parquet        user, user_id and `feature` attributes only: no segment, no sensitive attribute
+    items.parquet        as in the dataset
+
+Rankings are a directory:
+
+    rankings.json        this module's `Rankings`
+    rankings.parquet     system: string, request: int32, rank: int32 (1-based, dense), item: int32, score: float32,
+                         gain: float32, positive: bool. Ordered by system, request, rank; at most `depth` ranks a
+                         request (`logged`: every shown item). Test requests for every system; validation requests for
+                         the candidate only.
+    requests.parquet     request: int32, request_id, user: int32, split, ts, n_candidates: int32, n_relevant: int32,
+                         ideal_gains: list<float32> (the `depth` largest gains, descending)
+    features.parquet     the candidate's inputs, for drift: split (validation = reference, test = current), request,
+                         user, item: int32, day: date32, score, gain: float32, positive: bool, then one float32 column
+                         a feature
+    catalogue.parquet    item: int32, eligible: bool (at the test cut), popularity: float64 (outcomes before the cut)
+
+Order within a request: score descending, then popularity descending, then item id ascending: a total order, the one that
+is served, so ties need no averaging.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+CANDIDATE = "candidate"
+INCUMBENT = "incumbent"
+BASELINES = ("random", "popularity", "item-knn")
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """Share of the model's total gain that goes through one feature, in [0, 1]."""
+
+    feature: str
+    gain_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRules:
+    """What is done to a scored list before it is shown, the same offline and online."""
+
+    max_per_category: int
+    """0 = no cap. Counted within the first `window` ranks."""
+    max_per_provider: int
+    window: int
+    exclude_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    schema_version: int
+    dataset: str
+    """Digest of the dataset it was trained on."""
+    name: str
+    mode: Literal["logged", "sampled"]
+    objective: str
+    parameters: dict[str, str | int | float | bool]
+    features: tuple[str, ...]
+    trees: int
+    """Trees kept by early stopping; scoring uses no others."""
+    validation_metric: str
+    validation_curve: tuple[float, ...]
+    importance: tuple[Importance, ...]
+    position_bias: tuple[float, ...]
+    """Estimated click propensity by position relative to the first; empty where positions are not logged."""
+    candidate_sources: dict[str, int]
+    """Quota of each retrieval source."""
+    rerank: RerankRules
+    seed: int
+    threads: int
+    training_rows: int
+    training_requests: int
+    files: dict[str, str]
+    """sha256 of each file of the ranker, by relative path."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One ranking that was produced on the test requests."""
+
+    name: str
+    kind: Literal["candidate", "incumbent", "baseline"]
+    digest: str
+    """Tree digest of the ranker; empty for baselines."""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    schema_version: int
+    dataset: str
+    ranker: str
+    mode: Literal["logged", "sampled"]
+    systems: tuple[System, ...]
+    depth: int
+    cutoffs: tuple[int, ...]
+    test_requests: int
+    test_users: int
+    catalogue: int
+    """Items eligible at the test cut."""

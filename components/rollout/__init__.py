@@ -1,0 +1,1 @@
+"""Rollout: a bento becomes manifests, a canary, and what became of it."""

@@ -1,0 +1,1 @@
+"""Statistics: intervals, corrections and decisions on one row a user. Pure: arrays in, arrays out."""
