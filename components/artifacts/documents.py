@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +20,7 @@ from components.errors import Fault, FaultyInputError, InputError
 T = TypeVar("T")
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

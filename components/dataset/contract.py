@@ -12,8 +12,8 @@ A dataset is a directory:
                          `cuts` whose history this request may know), then the context columns (string)
     rows.parquet         request: int32 (ascending), item: int32, position: int16 (0 = not logged), gain: float32,
                          weight: float32, positive: bool (gain > 0), one bool column per outcome event (`is_click`,
-                         ...), then one float32 column per feature, by name. `logged`: every shown item of every split. `sampled`: positives
-                         and sampled negatives of the training requests only.
+                         ...), then one float32 column per feature, by name. `logged`: every shown item of every split.
+                         `sampled`: positives and sampled negatives of the training requests only.
     relevance.parquet    `sampled`, validation and test requests: request, item, gain (one row a relevant item,
                          eligible or not), eligible: bool (item could have been shown). Empty table for `logged`.
     history.parquet      outcome events in canonical order: user, item: int32, ts: timestamp, bucket: int64 (first bucket
