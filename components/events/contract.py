@@ -42,6 +42,10 @@ class TableSource(_Declared):
 
     `path` is a file, a glob or a list of them, local (relative to the contract file) or `s3://`; `format` is read off
     the suffix when absent. `columns` maps our name to the team's; a name that is absent is the same in both.
+
+    The events table may carry an optional `reject_reason` (string): a row where it is not null goes to quarantine under
+    that reason, before any check of ours, and counts as rejected. An importer that knows why a line is no clean event
+    (a cancelled invoice) says so there, so that the line is counted and kept instead of left out.
     """
 
     path: tuple[str, ...]
