@@ -22,9 +22,9 @@ from components.events.shop.world import (
 )
 
 SLOTS = 12
-CLICK_OFFSET = -1.45
+CLICK_OFFSET = -2.0
 """Log-odds of liking an average item that was looked at."""
-EXAMINATION_POWER = {"mobile": 0.80, "desktop": 0.50, "tablet": 0.65}
+EXAMINATION_POWER = {"mobile": 0.60, "desktop": 0.35, "tablet": 0.50}
 """P(examined) at position k is k ** -power."""
 BOT_CLICKS = 0.06
 SEARCHES = 0.03

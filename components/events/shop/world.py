@@ -37,7 +37,7 @@ NEW_FOR_DAYS = 12.0
 
 # Standard deviations of the parts of log-odds of a liked item, across users and items. Taste leads, so that a ranker that
 # knows the user has more to gain than one that knows what is popular.
-TASTE_SCALE = 1.35
+TASTE_SCALE = 1.50
 STYLE_SCALE = 0.65
 QUALITY_SCALE = 0.60
 TREND_SCALE = 0.40
@@ -116,7 +116,7 @@ def draw_people(rng: np.random.Generator, *, n: int, bots: int) -> People:
         registered=(rng.random(n) >= 0.02) | bot,
         bot=bot,
         joined=np.where(bot, -30.0, joined),
-        activity=np.where(bot, 0.0, rng.gamma(0.9, size=n) + 0.05) * np.where(plus, 1.3, 1.0),
+        activity=np.where(bot, 0.0, rng.gamma(0.75, size=n) + 0.05) * np.where(plus, 1.3, 1.0),
         taste=TASTE_SCALE * (taste - taste.mean(axis=1, keepdims=True)) / taste.std(),
         style=rng.normal(size=(n, STYLE_DIMENSIONS)),
         price_level=rng.normal(0.0, 0.8, n),
