@@ -1,0 +1,1 @@
+"""Services that approved rankers are packaged with."""

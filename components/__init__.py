@@ -1,0 +1,1 @@
+"""Rooms of rankgate, in the order in which data flows through them."""

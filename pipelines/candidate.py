@@ -4,8 +4,12 @@ Measuring and deciding are steps of their own that always succeed, because Kubef
 (kubeflow/pipelines#12425) and a blocked release without its evidence cannot be reviewed. Only `enforce` fails.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 from kfp import dsl
 
+from components.artifacts.image import STEP_IMAGE
 from components.card.component import write_card
 from components.dataset.component import build_dataset
 from components.events.component import take_snapshot
@@ -14,82 +18,105 @@ from components.ranker.component import train_and_rank
 from components.verdict.component import decide, enforce, freeze_policy
 
 
-@dsl.pipeline(name="rankgate-candidate", description="From an event log to a model card and an enforced verdict.")
-def candidate(
-    contract: str,
-    policy_files: dict,  # type: ignore[type-arg]  # kfp reads the bare type
-    asked_at: str,
-    as_of: str,
-    facts: dict,  # type: ignore[type-arg]  # kfp reads the bare type
-    sources: dict = {},  # type: ignore[type-arg]  # noqa: B006  kfp copies it
-    incumbent: str = "",
-    first_release: bool = True,
-    seed: int = 0,
-    threads: int = 2,
-    code: str = "",
-) -> None:
-    """Build a dataset, train a ranker, measure it, decide, write the card, enforce.
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """Where and with what every step runs in a cluster; empty strings leave the cluster's defaults."""
 
-    Args:
-        contract: Dataset contract, YAML text with absolute or s3:// paths.
-        policy_files: Text of the policy, its suite and samples, by relative path.
-        asked_at: When the run was asked for, ISO 8601.
-        as_of: Moment the log is judged from, ISO 8601.
-        facts: What only the run knows, for the card.
-        sources: Digest of each source file, by its path.
-        incumbent: Folder of the incumbent's ranker; empty for a first release.
-        first_release: True where there is no incumbent.
-        seed: Seed of everything random.
-        threads: Threads to train with.
-        code: Digest of the installed rankgate.
-    """
-    frozen = freeze_policy(policy_files=policy_files, frozen_at=asked_at, code=code)
-    policy = frozen.outputs["policy"]
-    taken = take_snapshot(contract=contract, as_of=as_of, sources=sources, code=code).after(frozen)
-    # The same contract over a longer log is a new snapshot; only digests of the sources make a step's repetition safe.
-    taken.set_caching_options(False)
-    snapshot = taken.outputs["snapshot"]
-    dataset = build_dataset(snapshot=snapshot, seed=seed, code=code).outputs["dataset"]
-    trained = train_and_rank(policy=policy, dataset=dataset, incumbent=incumbent, seed=seed, threads=threads, code=code)
-    ranker, rankings = trained.outputs["ranker"], trained.outputs["rankings"]
-    ranking_evidence = measure_ranking(
-        snapshot=snapshot, dataset=dataset, rankings=rankings, seed=seed, code=code
-    ).outputs["evidence"]
-    group_evidence = measure_groups_and_drift(
-        dataset=dataset, ranker=ranker, rankings=rankings, ranking_evidence=ranking_evidence, seed=seed, code=code
-    ).outputs["evidence"]
-    verdict = decide(
-        policy=policy,
-        ranking_evidence=ranking_evidence,
-        group_evidence=group_evidence,
-        first_release=first_release,
-        code=code,
-    ).outputs["verdict"]
-    card = write_card(
-        snapshot=snapshot,
-        dataset=dataset,
-        ranker=ranker,
-        rankings=rankings,
-        ranking_evidence=ranking_evidence,
-        group_evidence=group_evidence,
-        policy=policy,
-        verdict=verdict,
-        facts=facts,
-        code=code,
-    ).outputs["card"]
-    # A cached success must not stand in for an enforcement.
-    enforce(verdict=verdict, card=card).set_caching_options(False)
+    image: str = STEP_IMAGE
+    cpu: str = ""
+    """Request and limit of each step, such as `2`."""
+    memory: str = ""
+    """Request and limit of each step, such as `8Gi`."""
 
 
-STEPS = (
-    "policy",
-    "snapshot",
-    "dataset",
-    "ranker",
-    "measure-ranking",
-    "measure-groups-and-drift",
-    "verdict",
-    "card",
-    "enforce",
-)
-"""Names of the steps in the order of the data's flow, as they call themselves in progress and timings."""
+def candidate_pipeline(options: StepOptions = StepOptions()) -> Any:
+    """The `candidate` pipeline with its steps set up by `options`."""
+
+    def place(task: dsl.PipelineTask) -> dsl.PipelineTask:
+        task.set_container_image(options.image)
+        if options.cpu:
+            task.set_cpu_request(options.cpu).set_cpu_limit(options.cpu)
+        if options.memory:
+            task.set_memory_request(options.memory).set_memory_limit(options.memory)
+        return task
+
+    @dsl.pipeline(name="rankgate-candidate", description="From an event log to a model card and an enforced verdict.")
+    def candidate(
+        contract: str,
+        policy_files: dict,  # type: ignore[type-arg]  # kfp reads the bare type
+        asked_at: str,
+        as_of: str,
+        facts: dict,  # type: ignore[type-arg]  # kfp reads the bare type
+        sources: dict = {},  # type: ignore[type-arg]  # noqa: B006  kfp copies it
+        incumbent: str = "",
+        first_release: bool = True,
+        seed: int = 0,
+        threads: int = 2,
+        code: str = "",
+    ) -> None:
+        """Build a dataset, train a ranker, measure it, decide, write the card, enforce.
+
+        Args:
+            contract: Dataset contract, YAML text with absolute or s3:// paths.
+            policy_files: Text of the policy, its suite and samples, by relative path.
+            asked_at: When the run was asked for, ISO 8601.
+            as_of: Moment the log is judged from, ISO 8601.
+            facts: What only the run knows, for the card.
+            sources: Digest of each source file, by its path.
+            incumbent: Folder of the incumbent's ranker; empty for a first release.
+            first_release: True where there is no incumbent.
+            seed: Seed of everything random.
+            threads: Threads to train with.
+            code: Digest of the installed rankgate.
+        """
+        frozen = place(freeze_policy(policy_files=policy_files, frozen_at=asked_at, code=code))
+        policy = frozen.outputs["policy"]
+        taken = place(take_snapshot(contract=contract, as_of=as_of, sources=sources, code=code)).after(frozen)
+        # The same contract over a longer log is a new snapshot; only digests of the sources make a step's repetition safe.
+        taken.set_caching_options(False)
+        snapshot = taken.outputs["snapshot"]
+        dataset = place(build_dataset(snapshot=snapshot, seed=seed, code=code)).outputs["dataset"]
+        trained = place(
+            train_and_rank(policy=policy, dataset=dataset, incumbent=incumbent, seed=seed, threads=threads, code=code)
+        )
+        ranker, rankings = trained.outputs["ranker"], trained.outputs["rankings"]
+        ranking_evidence = place(
+            measure_ranking(snapshot=snapshot, dataset=dataset, rankings=rankings, seed=seed, code=code)
+        ).outputs["evidence"]
+        group_evidence = place(
+            measure_groups_and_drift(
+                dataset=dataset,
+                ranker=ranker,
+                rankings=rankings,
+                ranking_evidence=ranking_evidence,
+                seed=seed,
+                code=code,
+            )
+        ).outputs["evidence"]
+        verdict = place(
+            decide(
+                policy=policy,
+                ranking_evidence=ranking_evidence,
+                group_evidence=group_evidence,
+                first_release=first_release,
+                code=code,
+            )
+        ).outputs["verdict"]
+        card = place(
+            write_card(
+                snapshot=snapshot,
+                dataset=dataset,
+                ranker=ranker,
+                rankings=rankings,
+                ranking_evidence=ranking_evidence,
+                group_evidence=group_evidence,
+                policy=policy,
+                verdict=verdict,
+                facts=facts,
+                code=code,
+            )
+        ).outputs["card"]
+        # A cached success must not stand in for an enforcement.
+        place(enforce(verdict=verdict, card=card)).set_caching_options(False)
+
+    return candidate

@@ -1,0 +1,1 @@
+"""The command line. No logic that a room could hold."""

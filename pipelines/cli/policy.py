@@ -1,0 +1,28 @@
+"""`rankgate policy`: a policy and its own suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipelines.cli.options import find_policy
+
+
+@click.group()
+def policy() -> None:
+    """Check a policy by its own suite."""
+
+
+@policy.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+def check(path: Path | None) -> None:
+    """Run the suite of the policy at PATH: every case, and every criterion covered by one that passes and one that fails."""
+    from components.verdict.suite import check_suite
+
+    place = find_policy(path)
+    result = check_suite(place)
+    click.echo(f"{place}: {result.cases} cases, all as expected.")
+
+
+COMMANDS = {"policy": policy}
