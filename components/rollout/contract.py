@@ -1,7 +1,7 @@
 """What leaves the rollout room: the manifests of a release, and (once it runs) what became of it.
 
-Rendered manifests are a directory: a kustomize overlay of `manifests/base` (kustomization.yaml and patches) and
-rollout.json (`RolloutPlan`).
+Rendered manifests are a directory: overlay/ (kustomization.yaml, what `kubectl apply -k` takes), the base/ and components/
+it stands on, and rollout.json (`RolloutPlan`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ class RolloutPlan:
     image: str
     """By digest: `registry/name@sha256:...`."""
     namespace: str
-    canary_weight: int
-    """Share of users on the canary at the first step, in percent."""
     stable_release: str
     """Release that serves the rest; empty for a first release."""
+    stable_image: str

@@ -1,0 +1,1 @@
+"""The ranking service: candidates in, an ordered list out, by the ranker of one approved release."""

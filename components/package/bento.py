@@ -1,0 +1,132 @@
+"""Build the bento of an approved ranker with `bentoml build`, and keep it exported beside its manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from components.approval.contract import Release
+from components.artifacts import documents
+from components.artifacts.digests import digest_file, digest_tree, tree_files
+from components.artifacts.progress import Progress, silent
+from components.errors import NotApprovedError, RankgateError
+from components.package.contract import SCHEMA_VERSION, Package
+from components.package.release import APPROVAL_FILE, RANKER_FOLDER, RELEASE_FILE
+from components.package.requirements import cut_lock
+
+SERVICE = "bentos.ranker.service:RankerService"
+_ROOTS = ("bentoml", "duckdb", "numpy", "pyarrow", "pydantic", "pyyaml", "xgboost")
+# The rooms that serving needs. The rest of rankgate, and the libraries it imports, stay out of the image.
+_ROOMS = ("artifacts", "events", "dataset", "ranker", "approval", "package")
+_SERVED_ELSEWHERE = {"component.py"}
+
+
+def build_package(
+    ranker: Path,
+    approval: Path,
+    release: Release,
+    *,
+    lock: Path,
+    bentoml_home: Path,
+    out: Path,
+    progress: Progress = silent,
+) -> Package:
+    """Build and export the bento of a release.
+
+    Args:
+        ranker: The approved ranker.
+        approval: The signed envelope (verified by the caller with `verify_approval`, whose result is `release`).
+        release: What the approval lets out; required, so that nothing can be packaged without one.
+        lock: The project's lock, which the service's requirements are cut from.
+        bentoml_home: BentoML's store to build into.
+        out: Empty folder; receives package.json and the exported bento.
+        progress: Told what is being done.
+
+    Raises:
+        NotApprovedError: If the ranker is not the one that was approved.
+        RankgateError: If `bentoml build` fails; its last words are in the message.
+    """
+    if digest_tree(ranker) != release.approval.ranker:
+        raise NotApprovedError(
+            f"run {release.approval.run}: its ranker is {digest_tree(ranker)[:12]}; "
+            f"the approval is for {release.approval.ranker[:12]}. Have this one reviewed."
+        )
+    name = f"rankgate-{release.approval.run.rpartition('-')[0] or release.approval.run}"
+    tag = f"{name}:{release.digest[:16]}"
+    environment = {**os.environ, "BENTOML_HOME": str(bentoml_home), "BENTOML_DO_NOT_TRACK": "true"}
+    bentoml_home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rankgate-bento-") as folder:
+        context = Path(folder)
+        progress("collecting the service")
+        _collect(context, ranker, approval, release, lock=lock, name=name)
+        progress("bentoml build")
+        _bentoml(environment, context, "build", "--version", release.digest[:16], "--output", "tag", str(context))
+    bento = out / "ranker.bento"
+    progress("bentoml export")
+    _bentoml(environment, out, "export", tag, str(bento))
+    package = Package(
+        schema_version=SCHEMA_VERSION,
+        run=release.approval.run,
+        release=release.digest,
+        ranker=release.approval.ranker,
+        bento_tag=tag,
+        service=SERVICE,
+        size_bytes=bento.stat().st_size,
+        files={relative: digest_file(path) for relative, path in tree_files(ranker)},
+    )
+    documents.save(package, out / "package.json")
+    return package
+
+
+def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, lock: Path, name: str) -> None:
+    """Lay out the build context: code, release, requirements, build file."""
+    import bentos
+    import components
+
+    rooms, services = Path(components.__file__).parent, Path(bentos.__file__).parent
+    (context / "components").mkdir()
+    for file in ("__init__.py", "errors.py"):
+        shutil.copyfile(rooms / file, context / "components" / file)
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", *_SERVED_ELSEWHERE)
+    for room in _ROOMS:
+        shutil.copytree(rooms / room, context / "components" / room, ignore=ignore)
+    shutil.copytree(services, context / "bentos", ignore=ignore)
+    served = context / "release"
+    shutil.copytree(ranker, served / RANKER_FOLDER)
+    shutil.copyfile(approval, served / APPROVAL_FILE)
+    documents.save(release, served / RELEASE_FILE)
+    (context / "requirements.txt").write_text(cut_lock(lock.read_text(encoding="utf-8"), _ROOTS), encoding="utf-8")
+    build = {
+        "service": SERVICE,
+        "name": name,
+        "description": f"Release {release.digest[:12]} of run {release.approval.run}.",
+        "labels": {"rankgate/run": release.approval.run, "rankgate/release": release.digest[:63]},
+        "include": ["components/**", "bentos/**", "release/**", "requirements.txt"],
+        # Everything is pinned and hashed already; resolving again could only loosen it.
+        "python": {"requirements_txt": "requirements.txt", "lock_packages": False, "pip_args": "--no-deps"},
+        "docker": {"distro": "debian", "python_version": "3.11"},
+        "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "true"}],
+    }
+    (context / "bentofile.yaml").write_text(yaml.safe_dump(build, sort_keys=True), encoding="utf-8")
+
+
+def _bentoml(environment: dict[str, str], where: Path, *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", *words],
+        cwd=where,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.strip().splitlines()[-12:])
+        raise RankgateError(f"bentoml {words[0]}: ended with {done.returncode}; its last words:\n{tail}")
