@@ -1,0 +1,1 @@
+"""Public data sets to rankgate's tables and a commented dataset contract: one module a data set."""
