@@ -1,1 +1,30 @@
-"""Statistics: intervals, corrections and decisions on one row a user. Pure: arrays in, arrays out."""
+"""Statistics: intervals, corrections and decisions on one row a user. Pure: arrays in, arrays out; numpy only.
+
+sums          exact sums of per-user values over groups, and under bootstrap weights
+bootstrap     user_bootstrap, group_differences, group_ratios, paired_ratios -> Intervals
+studentised   from an estimate and its resamples to limits, alone or simultaneous over families
+multiplicity  holm, benjamini_hochberg
+power         minimum_detectable_effect, more_users_needed
+decisions     decide: pass, fail or insufficient
+"""
+
+from components.statistics.bootstrap import group_differences, group_ratios, paired_ratios, user_bootstrap
+from components.statistics.decisions import Answer, Direction, decide
+from components.statistics.intervals import Intervals
+from components.statistics.multiplicity import benjamini_hochberg, holm
+from components.statistics.power import minimum_detectable_effect, more_users_needed
+
+__all__ = [
+    "Answer",
+    "Direction",
+    "Intervals",
+    "benjamini_hochberg",
+    "decide",
+    "group_differences",
+    "group_ratios",
+    "holm",
+    "minimum_detectable_effect",
+    "more_users_needed",
+    "paired_ratios",
+    "user_bootstrap",
+]
