@@ -147,7 +147,7 @@ def group_ratios(
         ValueError: As in `user_bootstrap`.
     """
     mean, variance, count, means, variances = _group_and_rest(
-        values, groups, rest, resamples, seed, level, centre=False
+        values, groups, rest, resamples=resamples, seed=seed, level=level, centre=False
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         log = np.log(mean[0]) - np.log(mean[1])
