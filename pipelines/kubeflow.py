@@ -18,6 +18,7 @@ from pipelines.candidate import StepOptions, candidate_pipeline
 from pipelines.request import RunRequest, pipeline_arguments
 
 PIPELINE_NAME = "rankgate-candidate"
+_PROBE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ def _client(connection: Connection) -> Any:
 
     if not connection.host.startswith(("http://", "https://")):
         raise InputError(f"--host {connection.host}: found no http:// or https://; needed the full address of the API.")
+    _probe(connection)
     # kfp prints links of its own; ours is in the result.
     with contextlib.redirect_stdout(io.StringIO()):
         return Client(
@@ -165,27 +167,52 @@ def _upload(client: Any, package: Path, version: str, namespace: str) -> tuple[s
     return pipeline_id, uploaded.pipeline_version_id
 
 
+def _probe(connection: Connection) -> None:
+    """Ask the API whether it is there, once: kfp's client asks five times, five seconds apart, and logs each failure."""
+    import ssl
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    request = Request(f"{connection.host.rstrip('/')}/apis/v2beta1/healthz")  # noqa: S310  the scheme is checked above
+    if connection.token:
+        request.add_header("Authorization", f"Bearer {connection.token}")
+    if connection.cookies:
+        request.add_header("Cookie", connection.cookies)
+    try:
+        context = ssl.create_default_context(cafile=connection.ca_certificate or None)
+        with urlopen(request, timeout=_PROBE_SECONDS, context=context):  # noqa: S310
+            return
+    except HTTPError as error:
+        with error:
+            raise _refusal(connection.host, error.code, str(error.reason), "") from error
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise RankgateError(
+            f"Kubeflow at {connection.host}: cannot be reached ({reason}). Check the address, or forward a port to it: "
+            "kubectl port-forward -n kubeflow svc/ml-pipeline 8888:8888"
+        ) from error
+
+
+def _refusal(host: str, status: int, reason: str, body: str) -> RankgateError:
+    """The error for an answer of the API that is none of success."""
+    if status in (401, 403):
+        return InputError(
+            f"Kubeflow at {host}: refused with {status} ({reason}); needed an account that may submit there. "
+            "Give one with --token-file or --cookies-file, and its --namespace."
+        )
+    if status == 404:
+        return InputError(
+            f"Kubeflow at {host}: answered 404; needed the v2beta1 API there. Give the address whose "
+            "/apis/v2beta1/healthz answers (often ends in /pipeline)."
+        )
+    return RankgateError(f"Kubeflow at {host}: answered {status} ({reason}). {body}".rstrip())
+
+
 @contextmanager
 def _api_errors(host: str) -> Iterator[None]:
     from kfp_server_api.exceptions import ApiException
-    from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ApiException as error:
-        if error.status in (401, 403):
-            raise InputError(
-                f"Kubeflow at {host}: refused with {error.status} ({error.reason}); needed an account that may submit "
-                "there. Give one with --token-file or --cookies-file, and its --namespace."
-            ) from error
-        if error.status == 404:
-            raise InputError(
-                f"Kubeflow at {host}: answered 404; needed the v2beta1 API there. Give the address whose "
-                "/apis/v2beta1/healthz answers (often ends in /pipeline)."
-            ) from error
-        raise RankgateError(f"Kubeflow at {host}: answered {error.status} ({error.reason}): {error.body}") from error
-    except HTTPError as error:
-        raise RankgateError(
-            f"Kubeflow at {host}: cannot be reached ({error}). Check the address, or forward a port to it: "
-            "kubectl port-forward -n kubeflow svc/ml-pipeline 8888:8888"
-        ) from error
+        raise _refusal(host, error.status, error.reason, str(error.body)) from error
