@@ -1,0 +1,149 @@
+"""Rendered manifests: what kubectl builds from them, and what Kubernetes' own schemas say of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.errors import FaultyInputError
+from components.rollout.contract import SCHEMA_VERSION, RolloutPlan
+from components.rollout.manifests import render
+
+_FIRST = RolloutPlan(
+    schema_version=SCHEMA_VERSION,
+    run="shop-0123456789",
+    release="a" * 64,
+    image=f"registry.example.com/ranker@sha256:{'b' * 64}",
+    namespace="home-feed",
+    stable_release="",
+    stable_image="",
+)
+_SECOND = replace(
+    _FIRST,
+    release="c" * 64,
+    image=f"registry.example.com/ranker@sha256:{'d' * 64}",
+    stable_release=_FIRST.release,
+    stable_image=_FIRST.image,
+)
+
+
+def _rendered(plan: RolloutPlan, repository: Path, out: Path) -> Path:
+    out.mkdir()
+    return render(plan, manifests=repository / "manifests", out=out)
+
+
+def _built(overlay: Path) -> list[dict[str, Any]]:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    done = subprocess.run([kubectl, "kustomize", str(overlay)], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _deployments(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {held["metadata"]["name"]: held for held in objects if held["kind"] == "Deployment"}
+
+
+def _container(deployment: dict[str, Any]) -> dict[str, Any]:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+@pytest.mark.integration
+def test_a_first_release_is_the_stable_arm_alone(repository: Path, tmp_path: Path) -> None:
+    deployments = _deployments(_built(_rendered(_FIRST, repository, tmp_path / "out")))
+    assert set(deployments) == {"ranker-stable"}
+    stable = deployments["ranker-stable"]
+    assert _container(stable)["image"] == _FIRST.image
+    assert stable["spec"]["template"]["metadata"]["annotations"]["rankgate.dev/release"] == _FIRST.release
+
+
+@pytest.mark.integration
+def test_a_second_release_is_a_canary_beside_the_stable_one(repository: Path, tmp_path: Path) -> None:
+    deployments = _deployments(_built(_rendered(_SECOND, repository, tmp_path / "out")))
+    found = {
+        name: (_container(held)["image"], held["metadata"]["annotations"]["rankgate.dev/release"])
+        for name, held in deployments.items()
+    }
+    assert found == {
+        "ranker-stable": (_SECOND.stable_image, _SECOND.stable_release),
+        "ranker-canary": (_SECOND.image, _SECOND.release),
+    }
+
+
+@pytest.mark.integration
+def test_both_arms_are_the_same_pod_but_for_arm_image_and_spread(repository: Path, tmp_path: Path) -> None:
+    """A canary that differs from the stable arm in anything else would be judged for that difference."""
+    deployments = _deployments(_built(_rendered(_SECOND, repository, tmp_path / "out")))
+    pods = []
+    for held in deployments.values():
+        pod = held["spec"]["template"]["spec"]
+        pod.pop("topologySpreadConstraints", None)
+        _container(held).pop("image")
+        pods.append(pod)
+    assert pods[0] == pods[1]
+
+
+@pytest.mark.integration
+def test_everything_lies_in_the_plans_namespace_which_is_restricted(repository: Path, tmp_path: Path) -> None:
+    objects = _built(_rendered(_SECOND, repository, tmp_path / "out"))
+    namespace = next(held for held in objects if held["kind"] == "Namespace")
+    assert namespace["metadata"]["name"] == "home-feed"
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {held["metadata"]["namespace"] for held in objects if held["kind"] != "Namespace"} == {"home-feed"}
+
+
+@pytest.mark.integration
+def test_pods_meet_the_restricted_level(repository: Path, tmp_path: Path) -> None:
+    for held in _deployments(_built(_rendered(_SECOND, repository, tmp_path / "out"))).values():
+        pod, container = held["spec"]["template"]["spec"], _container(held)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("plan", [_FIRST, _SECOND], ids=["first", "second"])
+def test_every_object_is_valid_against_the_kubernetes_schemas(
+    plan: RolloutPlan, repository: Path, tmp_path: Path
+) -> None:
+    objects = _built(_rendered(plan, repository, tmp_path / "out"))
+    for index, held in enumerate(objects):
+        (tmp_path / f"{index}.yaml").write_text(yaml.safe_dump(held))
+    program = Path(sys.executable).with_name("kubernetes-validate")
+    files = [str(tmp_path / f"{index}.yaml") for index in range(len(objects))]
+    done = subprocess.run([program, "--strict", *files], capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    # An unknown kind is only warned about, with exit code 0.
+    assert said.count("INFO") >= len(objects) or "passed" in said.lower(), said
+    assert "WARN" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"image": "registry.example.com/ranker:latest"}, "pinned by digest"),
+        ({"image": ""}, "pinned by digest"),
+        ({"stable_image": "ranker:1", "stable_release": "e" * 64}, "pinned by digest"),
+        ({"namespace": "Home_Feed"}, "DNS label"),
+        ({"release": "abc"}, "release digest"),
+        ({"stable_release": "e" * 64}, "both its digest and its image"),
+    ],
+)
+def test_what_could_move_or_be_refused_later_is_refused_now(
+    changes: dict[str, str], needed: str, repository: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FaultyInputError, match=needed):
+        _rendered(replace(_FIRST, **changes), repository, tmp_path / "out")
+    assert not any((tmp_path / "out").iterdir())
