@@ -12,7 +12,7 @@ What is simulated, 2026-03-01 to 2026-05-10:
   the chance that a cart is paid. A few refuse consent; a few occur only in the log; a few are bots.
 - **Items.** Quality is half the provider's, half their own. Interest in each drifts over days (a slow autoregressive
   trend), is higher when new, and weekends favour some categories. Most are older than the log, some trickle in, two
-  collections are launched: in the middle, and two weeks before the end. Ids are shuffled: they carry no meaning.
+  collections are launched: in the middle, and nineteen days before the end. Ids are shuffled: they carry no meaning.
 - **Requests.** Sessions of one or more requests follow a daily curve and a weekly one (weekends busier and more mobile),
   with slow growth: a drift test that compares two arbitrary days will cry wolf.
 - **Logging policy.** Twelve items are drawn without replacement in proportion to exp(score) (Plackett-Luce), the score

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from components.events.shop.traffic import Requests, delays, moments, visitors
+from components.events.shop.traffic import DESKTOP, MOBILE, Requests, delays, moments, visitors
 from components.events.shop.world import (
     CATEGORIES,
     DAYS,
@@ -17,15 +17,14 @@ from components.events.shop.world import (
     Floats,
     Ints,
     People,
-    Texts,
     liking,
 )
 
 SLOTS = 12
 CLICK_OFFSET = -2.0
 """Log-odds of liking an average item that was looked at."""
-EXAMINATION_POWER = {"mobile": 0.60, "desktop": 0.35, "tablet": 0.50}
-"""P(examined) at position k is k ** -power."""
+EXAMINATION_POWER = (0.60, 0.35, 0.50)
+"""P(examined) at position k is k ** -power, by index into DEVICES."""
 BOT_CLICKS = 0.06
 SEARCHES = 0.03
 """Outcomes that come from search, without a request, as a share of the requests."""
@@ -55,7 +54,8 @@ class Log:
     request: Ints
     position: Ints
     value: Floats
-    device: Texts
+    device: Ints
+    """Index into DEVICES."""
     explored: Bools
 
     def __len__(self) -> int:
@@ -142,12 +142,10 @@ def _draw_lists(
     return drawn
 
 
-def _examination(device: Texts) -> Floats:
+def _examination(device: Ints) -> Floats:
     """P(examined), shape (requests, SLOTS)."""
-    power = np.zeros(len(device))
-    for name, value in EXAMINATION_POWER.items():
-        power[device == name] = value
-    return np.arange(1, SLOTS + 1) ** -power[:, None]
+    examined: Floats = np.arange(1, SLOTS + 1) ** -np.array(EXAMINATION_POWER)[device, None]
+    return examined
 
 
 def _impressions(requests: Requests, shown: Ints) -> Log:
@@ -220,7 +218,7 @@ def _searched(rng: np.random.Generator, people: People, items: Catalogue, n: int
         request=np.full(n, -1),
         position=np.zeros(n, dtype=np.int64),
         value=np.full(n, np.nan),
-        device=rng.choice(("mobile", "desktop"), size=n),
+        device=rng.choice((MOBILE, DESKTOP), size=n),
         explored=np.zeros(n, dtype=bool),
     )
     return _outcomes(rng, people, items, at.take(found))

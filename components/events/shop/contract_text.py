@@ -57,7 +57,7 @@ consent: {column: consent, table: users, values: [granted]}
 tolerance: {rejected_share: 0.02}
 
 split:
-  test: {days: 7}
+  test: {days: 14}               # long enough for the small groups to be seen
   validation: {days: 7}
 
 evaluation:

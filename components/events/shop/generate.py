@@ -13,7 +13,7 @@ from components.errors import InputError
 from components.events.shop.behaviour import EVENTS, SLOTS, Log, simulate
 from components.events.shop.contract_text import CONTRACT
 from components.events.shop.dirt import soiled
-from components.events.shop.traffic import draw_requests
+from components.events.shop.traffic import DEVICES, draw_requests
 from components.events.shop.world import (
     CATEGORIES,
     DAYS,
@@ -99,7 +99,7 @@ def _events_table(log: Log, people: People, items: Catalogue) -> pa.Table:
             "position": pa.array(log.position.astype(np.int32), mask=log.position == 0),
             "value": pa.array(log.value, mask=np.isnan(log.value)),
             "ingested_at": _timestamps(log.arrived),
-            "device": pa.array(log.device),
+            "device": _decoded(log.device, np.array(DEVICES)),
             "policy": _decoded(log.explored.astype(np.int64), np.array(["ranked", "explore"])),
         }
     )

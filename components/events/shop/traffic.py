@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.events.shop.world import DAYS, Bools, Floats, Ints, People, Texts, is_weekend
+from components.events.shop.world import DAYS, Bools, Floats, Ints, People, is_weekend
 
 DEVICES = ("mobile", "desktop", "tablet")
+MOBILE, DESKTOP, TABLET = range(3)
 HOURLY = np.array([3, 2, 1, 1, 1, 2, 4, 7, 8, 8, 8, 9, 11, 10, 8, 8, 9, 11, 14, 18, 21, 20, 14, 7], dtype=float)
 """Relative traffic in each hour of the day (UTC)."""
 WEEKEND_TRAFFIC = 1.5
@@ -30,7 +31,8 @@ class Requests:
     second: Floats
     """Seconds after START."""
     day: Ints
-    device: Texts
+    device: Ints
+    """Index into DEVICES."""
     explored: Bools
     delay: Floats
     """Seconds from the event to its arrival in the log."""
@@ -47,7 +49,7 @@ def draw_requests(rng: np.random.Generator, people: People, *, n: int) -> Reques
     # Bots ask at any hour, without a session, from a desktop's browser.
     user = np.concatenate([user, rng.choice(machines, size=wanted)])
     second = np.concatenate([second, rng.uniform(0, DAYS * _DAY_SECONDS, wanted)])
-    device = np.concatenate([device, np.full(wanted, "desktop")])
+    device = np.concatenate([device, np.full(wanted, DESKTOP)])
     order = np.argsort(second, kind="stable")
     delay = delays(rng, len(order))
     return Requests(
@@ -87,7 +89,7 @@ def visitors(rng: np.random.Generator, people: People, second: Floats) -> Ints:
     return chosen
 
 
-def _sessions(rng: np.random.Generator, people: People, n: int) -> tuple[Ints, Floats, Texts]:
+def _sessions(rng: np.random.Generator, people: People, n: int) -> tuple[Ints, Floats, Ints]:
     lengths = np.minimum(rng.geometric(0.6, size=n), 6)
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), n)) + 1]
     opened = moments(rng, len(lengths))
@@ -95,7 +97,7 @@ def _sessions(rng: np.random.Generator, people: People, n: int) -> tuple[Ints, F
     weekend = is_weekend((opened // _DAY_SECONDS).astype(np.int64))
     chance = rng.random(len(lengths))
     mobile = np.where(weekend, 0.66, 0.52)
-    device = np.where(chance < mobile, "mobile", np.where(chance < 0.92, "desktop", "tablet"))
+    device = np.where(chance < mobile, MOBILE, np.where(chance < 0.92, DESKTOP, TABLET))
     session = np.repeat(np.arange(len(lengths)), lengths)
     first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     pause = rng.uniform(40, 360, len(session))

@@ -152,7 +152,7 @@ def _launches(rng: np.random.Generator, m: int) -> Floats:
     kind = rng.choice(4, size=m, p=(0.80, 0.07, 0.07, 0.06))
     old = -1.0 - np.floor(rng.exponential(200.0, m))
     trickled = np.floor(rng.uniform(1, DAYS - 2, m))
-    return np.choose(kind, [old, trickled, np.full(m, 34.0), np.full(m, 55.0)]) + 0.25
+    return np.choose(kind, [old, trickled, np.full(m, 30.0), np.full(m, 51.0)]) + 0.25
 
 
 def _trends(rng: np.random.Generator, m: int) -> Floats:
