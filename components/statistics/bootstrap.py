@@ -7,13 +7,13 @@ construction; a paired difference of two systems is simply a column of differenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.statistics.intervals import Intervals
-from components.statistics.studentised import critical_values, family_factor
+from components.statistics.studentised import critical_values, family_factor, student_critical
 from components.statistics.sums import group_sums, resampled_sums
 
 Floats = NDArray[np.float64]
@@ -43,35 +43,38 @@ def user_bootstrap(
         simultaneous: Intervals that hold all together with probability `level` (max-t), instead of each alone.
         families: With `simultaneous`, the family of each estimate, shape (groups, columns); None = one family.
         bounds: Smallest and largest value that a user can have, such as (0, 1) for NDCG and (-1, 1) for its difference.
-            Limits never leave them; and where all users of a group have the same value, they give the interval that the
-            sample itself cannot (a share of unlike users below 1 - (1 - level)**(1 / n) would go unseen).
+            Limits never leave them, and where all users of a group have the same value they give the interval that the
+            sample itself cannot: other users of a share below 1 - (tail)**(1 / n) could have gone unseen.
 
     Returns:
-        Arrays of shape (groups, columns).
+        Arrays of shape (groups, columns). A limit is infinite where so few users differ from the rest that the sample
+        does not bound it and no `bounds` are given.
 
     Raises:
-        ValueError: If shapes, level, or resamples do not fit, or a value is infinite.
+        ValueError: If shapes, level, or resamples do not fit, or a value is infinite or outside the bounds.
     """
-    table, members = _checked(values, groups, resamples, level)
+    table, members = _checked(values, groups, resamples=resamples, level=level)
     present = ~np.isnan(table)
     filled, centre = _centred(table, present)
-    terms = np.hstack([filled, filled**2, present])
-    exact, drawn = _moments(terms, members, resamples=resamples, seed=seed)
-    mean, variance, count = _mean_and_variance(*_thirds(exact))
-    means, variances, _ = _mean_and_variance(*_thirds(drawn))
-    intervals = _limits(
-        mean + centre,
-        mean,
-        np.sqrt(variance),
-        means,
-        resampled_error=np.sqrt(variances),
-        count=count,
+    exact, drawn = _moments(np.hstack([filled, filled**2, present]), members, resamples=resamples, seed=seed)
+    moments, resampled = _Moments.of(exact), _Moments.of(drawn)
+    quantity = _Quantity(moments.mean, moments.variance, moments.count - 1, resampled.mean, resampled.variance)
+    low_tail, high_tail = np.ones(moments.mean.shape, bool), np.ones(moments.mean.shape, bool)
+    if bounds is not None:
+        _check_bounds(table, bounds)
+        deviation = np.sqrt(moments.variance * moments.count)
+        low_tail = ~(moments.mean + centre - bounds[0] < deviation)
+        high_tail = ~(bounds[1] - moments.mean - centre < deviation)
+    found = _limits(
+        quantity,
+        count=moments.count,
+        tails=(low_tail, high_tail),
         level=level,
-        families=_families(simultaneous, families, mean.shape),
-        name="user bootstrap-t",
-        resamples=resamples,
+        families=_families(simultaneous, families, moments.mean.shape),
+        method=f"user bootstrap-t, {resamples} resamples",
     )
-    return intervals if bounds is None else _within(intervals, bounds)
+    found = replace(found, estimate=found.estimate + centre, low=found.low + centre, high=found.high + centre)
+    return found if bounds is None else _within(found, bounds)
 
 
 def group_differences(
@@ -84,6 +87,7 @@ def group_differences(
     level: float = 0.95,
     simultaneous: bool = False,
     families: NDArray[np.int64] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Intervals:
     """Mean of each group minus the mean of its rest, per column.
 
@@ -98,29 +102,39 @@ def group_differences(
         level: As in `user_bootstrap`.
         simultaneous: As in `user_bootstrap`.
         families: As in `user_bootstrap`.
+        bounds: As in `user_bootstrap`: of a user's value, not of the difference.
 
     Returns:
-        Arrays of shape (groups, columns); `n_users` counts the group. NaN where the group or the rest is empty.
+        Arrays of shape (groups, columns); `n_users` counts the group. NaN where the group or the rest is empty. Where
+        all users of the group, or of the rest, are alike (twenty users with NDCG 0), limits need `bounds` and are NaN
+        without. Infinite ones as in `user_bootstrap`.
 
     Raises:
         ValueError: As in `user_bootstrap`.
     """
-    mean, variance, count, means, variances = _group_and_rest(
-        values, groups, rest, resamples=resamples, seed=seed, level=level
+    table, members = _checked(values, groups, resamples=resamples, level=level)
+    present = ~np.isnan(table)
+    filled, centre = _centred(table, present)
+    (inside, outside), (drawn_inside, drawn_outside) = _group_and_rest(
+        filled, present, members, _rest_members(groups, rest), resamples=resamples, seed=seed
     )
-    with np.errstate(invalid="ignore"):
-        return _limits(
-            mean[0] - mean[1],
-            mean[0] - mean[1],
-            np.sqrt(variance[0] + variance[1]),
-            means[0] - means[1],
-            resampled_error=np.sqrt(variances[0] + variances[1]),
-            count=count[0],
-            level=level,
-            families=_families(simultaneous, families, mean[0].shape),
-            name="user bootstrap-t of group minus rest",
-            resamples=resamples,
-        )
+    quantity = _Quantity(
+        inside.mean - outside.mean,
+        inside.variance + outside.variance,
+        _welch(inside.variance, inside.count, outside.variance, outside.count),
+        drawn_inside.mean - drawn_outside.mean,
+        drawn_inside.variance + drawn_outside.variance,
+    )
+    found = _limits(
+        quantity,
+        count=inside.count,
+        level=level,
+        families=_families(simultaneous, families, inside.mean.shape),
+        method=f"user bootstrap-t of group minus rest, {resamples} resamples",
+    )
+    if bounds is not None:
+        _check_bounds(table, bounds)
+    return _unless_alike(found, inside, outside, centre=centre, bounds=bounds)
 
 
 def group_ratios(
@@ -144,24 +158,31 @@ def group_ratios(
         zero. `standard_error` is of the natural logarithm.
 
     Raises:
-        ValueError: As in `user_bootstrap`.
+        ValueError: As in `user_bootstrap`, and if a value is negative.
     """
-    mean, variance, count, means, variances = _group_and_rest(
-        values, groups, rest, resamples=resamples, seed=seed, level=level, centre=False
+    table, members = _checked(values, groups, resamples=resamples, level=level)
+    _check_bounds(table, (0.0, np.inf))
+    present = ~np.isnan(table)
+    (inside, outside), (drawn_inside, drawn_outside) = _group_and_rest(
+        np.where(present, table, 0.0), present, members, _rest_members(groups, rest), resamples=resamples, seed=seed
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(mean[0]) - np.log(mean[1])
-        error = np.sqrt(variance[0] / mean[0] ** 2 + variance[1] / mean[1] ** 2)
-        logs = np.log(means[0]) - np.log(means[1])
-        errors = np.sqrt(variances[0] / means[0] ** 2 + variances[1] / means[1] ** 2)
-    return _ratio(
-        np.where(mean[1] > 0, mean[0] / np.where(mean[1] > 0, mean[1], 1.0), np.nan),
-        (log, error, logs, errors),
-        count[0],
+        share, rest_share = inside.variance / inside.mean**2, outside.variance / outside.mean**2
+        quantity = _Quantity(
+            np.log(inside.mean) - np.log(outside.mean),
+            share + rest_share,
+            _welch(share, inside.count, rest_share, outside.count),
+            np.log(drawn_inside.mean) - np.log(drawn_outside.mean),
+            drawn_inside.variance / drawn_inside.mean**2 + drawn_outside.variance / drawn_outside.mean**2,
+        )
+        ratio = np.where(outside.mean > 0, inside.mean / outside.mean, np.nan)
+    return _ratios(
+        ratio,
+        quantity,
+        count=inside.count,
         level=level,
-        families=_families(simultaneous, families, log.shape),
-        name="user bootstrap-t of the log ratio to the rest",
-        resamples=resamples,
+        families=_families(simultaneous, families, ratio.shape),
+        method=f"user bootstrap-t of the log ratio to the rest, {resamples} resamples",
     )
 
 
@@ -192,32 +213,65 @@ def paired_ratios(
         As in `group_ratios`.
 
     Raises:
-        ValueError: As in `user_bootstrap`, and if the two shapes differ.
+        ValueError: As in `group_ratios`, and if the two shapes differ.
     """
     if numerators.shape != denominators.shape:
         raise ValueError(
-            f"denominators: found shape {denominators.shape}; needed that of numerators, {numerators.shape}."
+            f"denominators: found shape {denominators.shape}; needed that of numerators {numerators.shape}."
         )
     absent = np.isnan(numerators) | np.isnan(denominators)
-    table, members = _checked(np.where(absent, np.nan, numerators), groups, resamples, level)
-    above = np.where(absent, 0.0, table)
-    under = np.where(absent, 0.0, denominators)
+    above, members = _checked(np.where(absent, 0.0, numerators), groups, resamples=resamples, level=level)
+    under, _ = _checked(np.where(absent, 0.0, denominators), groups, resamples=resamples, level=level)
+    _check_bounds(above, (0.0, np.inf))
+    _check_bounds(under, (0.0, np.inf))
     terms = np.hstack([above, under, above**2, under**2, above * under, ~absent])
     exact, drawn = _moments(terms, members, resamples=resamples, seed=seed)
-    log, error, ratio, count = _log_ratio(exact)
-    logs, errors, _, _ = _log_ratio(drawn)
-    return _ratio(
+    log, variance, ratio, count = _log_ratio(exact)
+    logs, variances, _, _ = _log_ratio(drawn)
+    return _ratios(
         ratio,
-        (log, error, logs, errors),
-        count,
+        _Quantity(log, variance, count - 1, logs, variances),
+        count=count,
         level=level,
-        families=_families(simultaneous, families, log.shape),
-        name="user bootstrap-t of the log ratio",
-        resamples=resamples,
+        families=_families(simultaneous, families, ratio.shape),
+        method=f"user bootstrap-t of the log ratio, {resamples} resamples",
     )
 
 
-def _checked(values: Floats, groups: NDArray[np.bool_] | None, resamples: int, level: float) -> tuple[Floats, Members]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Moments:
+    """Mean over users, variance of that mean, and number of users; axes (groups, columns) or (groups, columns, resamples)."""
+
+    mean: Floats
+    variance: Floats
+    count: Floats
+
+    @staticmethod
+    def of(sums: Floats) -> _Moments:
+        """From sums of values, squares and presence; NaN mean without users, NaN variance with fewer than two."""
+        total, squares, count = (part.swapaxes(0, 1) for part in np.split(sums, 3))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean, square = total / count, squares / count
+            spread = square - mean**2
+            # What rounding to the grid leaves of identical values is no spread.
+            spread = np.where(spread > 1e-12 * square, spread, 0.0)
+            return _Moments(mean, np.where(count > 1, spread / (count - 1), np.nan), count)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Quantity:
+    """An estimate with its variance and degrees of freedom, shape (groups, columns), and the same of its resamples."""
+
+    estimate: Floats
+    variance: Floats
+    degrees: Floats
+    resampled: Floats
+    resampled_variance: Floats
+
+
+def _checked(
+    values: Floats, groups: NDArray[np.bool_] | None, *, resamples: int, level: float
+) -> tuple[Floats, Members]:
     if values.ndim != 2:
         raise ValueError(f"values: found shape {values.shape}; needed (users, columns).")
     if np.isinf(values).any():
@@ -226,92 +280,86 @@ def _checked(values: Floats, groups: NDArray[np.bool_] | None, resamples: int, l
         )
     if not 0 < level < 1:
         raise ValueError(f"level: found {level}; needed a share between 0 and 1, such as 0.95.")
-    if resamples < 2 / (1 - level):
+    # Fewer would leave no resample beyond a limit.
+    if resamples < 2 / (1 - level) - 1e-9:
         raise ValueError(f"resamples: found {resamples}; needed at least {2 / (1 - level):.0f} for level {level}.")
-    if groups is None:
-        return values.astype(np.float64, copy=False), [np.arange(values.shape[0])]
-    if groups.ndim != 2 or groups.shape[1] != values.shape[0] or groups.dtype != np.bool_:
+    table = values.astype(np.float64, copy=False)
+    return table, [np.arange(values.shape[0])] if groups is None else _members(groups, values.shape[0])
+
+
+def _members(groups: NDArray[np.bool_], users: int) -> Members:
+    if groups.ndim != 2 or groups.shape[1] != users or groups.dtype != np.bool_:
         raise ValueError(
-            f"groups: found {groups.dtype} of shape {groups.shape}; needed bool of shape (groups, {values.shape[0]})."
+            f"groups: found {groups.dtype} of shape {groups.shape}; needed bool of shape (groups, {users})."
         )
-    return values.astype(np.float64, copy=False), [np.flatnonzero(group) for group in groups]
+    return [np.flatnonzero(group) for group in groups]
+
+
+def _rest_members(groups: NDArray[np.bool_], rest: NDArray[np.bool_] | None) -> Members | None:
+    if rest is None:
+        return None
+    if rest.shape != groups.shape:
+        raise ValueError(f"rest: found shape {rest.shape}; needed that of groups {groups.shape}.")
+    return _members(rest, groups.shape[1])
+
+
+def _check_bounds(table: Floats, bounds: tuple[float, float]) -> None:
+    smallest, largest = np.nanmin(table, initial=np.inf), np.nanmax(table, initial=-np.inf)
+    if smallest < bounds[0] or largest > bounds[1]:
+        raise ValueError(f"values: found {smallest} to {largest}; needed all within {bounds[0]} to {bounds[1]}.")
 
 
 def _centred(table: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Values minus their column's mean (absent: 0), and that mean: squares of centred values lose no digits."""
     filled = np.where(present, table, 0.0)
-    everyone = [np.arange(table.shape[0])]
-    centre = group_sums(filled, everyone)[0] / np.maximum(present.sum(axis=0), 1)
+    centre = group_sums(filled, [np.arange(table.shape[0])])[0] / np.maximum(present.sum(axis=0), 1)
     return np.where(present, filled - centre, 0.0), centre
 
 
 def _moments(terms: Floats, members: Members, *, resamples: int, seed: int) -> tuple[Floats, Floats]:
     """Sums of terms as they are, shape (terms, groups), and resampled, shape (terms, groups, resamples)."""
     exact = group_sums(terms, members).T
-    drawn = resampled_sums(terms, members, resamples=resamples, seed=seed).transpose(1, 0, 2)
-    return exact, drawn
-
-
-def _thirds(sums: Floats) -> Sequence[Floats]:
-    """Sums of values, squares and presence, each with axes (groups, columns, ...)."""
-    return [part.swapaxes(0, 1) for part in np.split(sums, 3)]
-
-
-def _mean_and_variance(total: Floats, squares: Floats, count: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean, variance of the mean, and count; NaN mean without users, NaN variance with fewer than two."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total / count
-        spread = np.maximum(squares / count - mean**2, 0.0)
-        # What is left of identical values after rounding to the grid is no spread.
-        spread = np.where(spread < 1e-12 * squares / count, 0.0, spread)
-        variance = np.where(count > 1, spread / (count - 1), np.nan)
-    return mean, variance, count
+    return exact, resampled_sums(terms, members, resamples=resamples, seed=seed).transpose(1, 0, 2)
 
 
 def _group_and_rest(
-    values: Floats,
-    groups: NDArray[np.bool_],
-    rest: NDArray[np.bool_] | None,
+    filled: Floats,
+    present: NDArray[np.bool_],
+    members: Members,
+    rest: Members | None,
     *,
     resamples: int,
     seed: int,
-    level: float,
-    centre: bool = True,
-) -> tuple[list[Floats], list[Floats], list[Floats], list[Floats], list[Floats]]:
-    table, members = _checked(values, groups, resamples, level)
-    if rest is not None:
-        if rest.shape != groups.shape:
-            raise ValueError(f"rest: found shape {rest.shape}; needed that of groups, {groups.shape}.")
-        members = members + _checked(values, rest, resamples, level)[1]
-    else:
-        members = [*members, np.arange(values.shape[0])]
-    present = ~np.isnan(table)
-    filled = _centred(table, present)[0] if centre else np.where(present, table, 0.0)
-    exact, drawn = _moments(np.hstack([filled, filled**2, present]), members, resamples=resamples, seed=seed)
-    size = groups.shape[0]
-    parts = [
-        (sums[:, :size], sums[:, size:] if rest is not None else sums[:, size:] - sums[:, :size])
-        for sums in (exact, drawn)
+) -> list[tuple[_Moments, _Moments]]:
+    """Moments of groups and rests, as they are and resampled."""
+    size = len(members)
+    # Sums are exact, so the rest is everyone minus the group, without a pass over it.
+    others = [np.arange(filled.shape[0])] if rest is None else rest
+    found = _moments(np.hstack([filled, filled**2, present]), members + others, resamples=resamples, seed=seed)
+    return [
+        (
+            _Moments.of(sums[:, :size]),
+            _Moments.of(sums[:, size:] - sums[:, :size] if rest is None else sums[:, size:]),
+        )
+        for sums in found
     ]
-    moments = [[_mean_and_variance(*_thirds(part)) for part in pair] for pair in parts]
-    (inside, outside), (drawn_inside, drawn_outside) = moments
-    return (
-        [inside[0], outside[0]],
-        [inside[1], outside[1]],
-        [inside[2], outside[2]],
-        [drawn_inside[0], drawn_outside[0]],
-        [drawn_inside[1], drawn_outside[1]],
-    )
 
 
 def _log_ratio(sums: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Logarithm of the ratio of two sums, its variance by the delta method, the ratio and the number of users."""
     above, under, above2, under2, product, count = (part.swapaxes(0, 1) for part in np.split(sums, 6))
     with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(above) - np.log(under)
-        spread = count * (above2 / above**2 + under2 / under**2 - 2 * product / (above * under))
-        error = np.sqrt(np.where(count > 1, np.maximum(spread, 0.0) / (count - 1), np.nan))
-        ratio = np.where(under > 0, above / under, np.nan)
-    return log, error, ratio, count
+        squares = above2 / above**2 + under2 / under**2
+        spread = squares - 2 * product / (above * under)
+        spread = np.where(spread > 1e-12 * squares, spread, 0.0)
+        variance = np.where(count > 1, spread * count / (count - 1), np.nan)
+        return np.log(above) - np.log(under), variance, np.where(under > 0, above / under, np.nan), count
+
+
+def _welch(variance: Floats, count: Floats, other: Floats, other_count: Floats) -> Floats:
+    """Degrees of freedom of the difference of two means (Welch and Satterthwaite)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (variance + other) ** 2 / (variance**2 / (count - 1) + other**2 / (other_count - 1))
 
 
 def _families(
@@ -322,42 +370,44 @@ def _families(
     if families is None:
         return np.zeros(shape, dtype=np.int64)
     if families.shape != shape:
-        raise ValueError(f"families: found shape {families.shape}; needed (groups, columns) {shape}.")
+        raise ValueError(f"families: found shape {families.shape}; needed that of (groups, columns) {shape}.")
     return families
 
 
 def _limits(
-    estimate: Floats,
-    centre: Floats,
-    error: Floats,
-    resampled: Floats,
+    quantity: _Quantity,
     *,
-    resampled_error: Floats,
     count: Floats,
+    tails: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
     level: float,
     families: NDArray[np.int64] | None,
-    name: str,
-    resamples: int,
+    method: str,
 ) -> Intervals:
-    """Limits around `estimate`; `centre` is the same quantity on the scale of the resamples."""
+    """Bootstrap-t limits; on sides that have a tail (`tails`, low and high; None = both) never inside Student's."""
+    usable = (quantity.variance > 0) & np.isfinite(quantity.estimate)
+    error = np.sqrt(np.where(np.isfinite(quantity.estimate), quantity.variance, np.nan))
     with np.errstate(divide="ignore", invalid="ignore"):
-        pivots = (resampled - centre[..., None]) / resampled_error
+        pivots = (quantity.resampled - quantity.estimate[..., None]) / np.sqrt(quantity.resampled_variance)
     below, above = critical_values(pivots, level=level)
-    method = f"{name}, {resamples} resamples"
+    student = student_critical(quantity.degrees, level=level)
+    low_tail, high_tail = (True, True) if tails is None else tails
+    below = np.where(low_tail, np.fmax(below, student), below)
+    above = np.where(high_tail, np.fmax(above, student), above)
     if families is not None:
-        method = f"{method}, max-t over {families.size if np.unique(families).size == 1 else 'families'}"
+        sizes = []
         for family in np.unique(families):
-            inside = families == family
+            inside = (families == family) & usable
+            sizes.append(int(inside.sum()))
             factor = family_factor(pivots[inside], below[inside], above[inside], level=level)
             below[inside] *= factor
             above[inside] *= factor
-    usable = (error > 0) & np.isfinite(estimate)
+        method += f", max-t over {'/'.join(map(str, sorted(set(sizes))))}"
     safe = np.where(usable, error, np.nan)
     return Intervals(
-        estimate=estimate,
-        low=estimate - below * safe,
-        high=estimate + above * safe,
-        standard_error=np.where(np.isfinite(estimate), error, np.nan),
+        estimate=quantity.estimate,
+        low=quantity.estimate - below * safe,
+        high=quantity.estimate + above * safe,
+        standard_error=error,
         critical_low=np.where(usable, below, np.nan),
         critical_high=np.where(usable, above, np.nan),
         n_users=np.rint(count).astype(np.int64),
@@ -366,59 +416,60 @@ def _limits(
     )
 
 
-def _ratio(
+def _ratios(
     ratio: Floats,
-    logarithms: tuple[Floats, Floats, Floats, Floats],
-    count: Floats,
+    logarithm: _Quantity,
     *,
+    count: Floats,
     level: float,
     families: NDArray[np.int64] | None,
-    name: str,
-    resamples: int,
+    method: str,
 ) -> Intervals:
-    log, error, logs, errors = logarithms
-    finite = np.where(np.isfinite(log), log, np.nan)
-    found = _limits(
-        finite,
-        finite,
-        error,
-        logs,
-        resampled_error=errors,
-        count=count,
-        level=level,
-        families=families,
-        name=name,
-        resamples=resamples,
-    )
-    return Intervals(
-        estimate=ratio,
-        low=np.exp(found.low),
-        high=np.exp(found.high),
-        standard_error=found.standard_error,
-        critical_low=found.critical_low,
-        critical_high=found.critical_high,
-        n_users=found.n_users,
-        level=level,
-        method=found.method,
-    )
+    log = np.where(np.isfinite(logarithm.estimate), logarithm.estimate, np.nan)
+    found = _limits(replace(logarithm, estimate=log), count=count, level=level, families=families, method=method)
+    return replace(found, estimate=ratio, low=np.exp(found.low), high=np.exp(found.high))
 
 
 def _within(intervals: Intervals, bounds: tuple[float, float]) -> Intervals:
     """Limits kept inside the range of values; where all users are alike, the exact interval for what may be unseen."""
     smallest, largest = bounds
     value = intervals.estimate
-    alike = (intervals.standard_error == 0) & (intervals.n_users > 0)
-    unseen = 1 - ((1 - intervals.level) / 2) ** (1 / np.maximum(intervals.n_users, 1))
+    alike = (intervals.n_users > 0) & ~(intervals.standard_error > 0)
+    unseen = _unseen_share(intervals.n_users, tail=(1 - intervals.level) / 2)
     low = np.where(alike, value - unseen * (value - smallest), intervals.low)
     high = np.where(alike, value + unseen * (largest - value), intervals.high)
-    return Intervals(
-        estimate=value,
-        low=np.maximum(low, smallest),
-        high=np.minimum(high, largest),
-        standard_error=intervals.standard_error,
-        critical_low=intervals.critical_low,
-        critical_high=intervals.critical_high,
-        n_users=intervals.n_users,
-        level=intervals.level,
-        method=intervals.method,
+    return replace(intervals, low=np.maximum(low, smallest), high=np.minimum(high, largest))
+
+
+def _unseen_share(count: NDArray[np.int64] | Floats, *, tail: float) -> Floats:
+    """Largest share of users of another kind that a sample of all alike misses with probability `tail`."""
+    share: Floats = 1 - tail ** (1 / np.maximum(count, 1))
+    return share
+
+
+def _unless_alike(
+    found: Intervals, inside: _Moments, outside: _Moments, *, centre: Floats, bounds: tuple[float, float] | None
+) -> Intervals:
+    """The same limits, but where one side's users are all alike: its standard error of 0 is not knowledge.
+
+    There each side gets half of the permitted error: Student's interval where users differ, the exact one for what may
+    be unseen where they do not.
+    """
+    alike = ~((inside.variance > 0) & (outside.variance > 0)) & np.isfinite(found.estimate)
+    if not alike.any():
+        return found
+    smallest, largest = (np.nan, np.nan) if bounds is None else bounds
+    limits = []
+    for side in (inside, outside):
+        mean = side.mean + centre
+        unseen = _unseen_share(side.count, tail=(1 - found.level) / 4)
+        reach = student_critical(side.count - 1, level=(1 + found.level) / 2) * np.sqrt(side.variance)
+        spread = side.variance > 0
+        low = np.where(spread, mean - reach, mean - unseen * (mean - smallest))
+        high = np.where(spread, mean + reach, mean + unseen * (largest - mean))
+        limits.append((np.fmax(low, smallest), np.fmin(high, largest)))
+    return replace(
+        found,
+        low=np.where(alike, limits[0][0] - limits[1][1], found.low),
+        high=np.where(alike, limits[0][1] - limits[1][0], found.high),
     )
