@@ -8,8 +8,15 @@ power         minimum_detectable_effect, more_users_needed
 decisions     decide: pass, fail or insufficient
 """
 
-from components.statistics.bootstrap import group_differences, group_ratios, paired_ratios, user_bootstrap
+from components.statistics.bootstrap import (
+    group_differences,
+    group_ratios,
+    paired_ratios,
+    pooled_means,
+    user_bootstrap,
+)
 from components.statistics.decisions import Answer, Direction, decide
+from components.statistics.gaps import SummedGap, summed_gap
 from components.statistics.intervals import Intervals
 from components.statistics.multiplicity import benjamini_hochberg, holm
 from components.statistics.power import minimum_detectable_effect, more_users_needed
@@ -18,6 +25,7 @@ __all__ = [
     "Answer",
     "Direction",
     "Intervals",
+    "SummedGap",
     "benjamini_hochberg",
     "decide",
     "group_differences",
@@ -26,5 +34,7 @@ __all__ = [
     "minimum_detectable_effect",
     "more_users_needed",
     "paired_ratios",
+    "pooled_means",
+    "summed_gap",
     "user_bootstrap",
 ]

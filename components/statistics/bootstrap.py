@@ -238,6 +238,58 @@ def paired_ratios(
     )
 
 
+def pooled_means(
+    totals: Floats,
+    sizes: Floats,
+    *,
+    groups: NDArray[np.bool_] | None = None,
+    resamples: int = 1000,
+    seed: int,
+    level: float = 0.95,
+    simultaneous: bool = False,
+    families: NDArray[np.int64] | None = None,
+) -> Intervals:
+    """Mean over rows, where a user has several: the sum of users' totals divided by the sum of their sizes.
+
+    For what is counted a row (the click rate of a score bin), unlike `user_bootstrap`, where each user counts once.
+
+    Args:
+        totals: Sum over each user's rows, shape (users, columns); of any sign.
+        sizes: Rows of each user, shape (users, columns), >= 0; 0 = the user is not in that column.
+        groups: As in `user_bootstrap`.
+        resamples: As in `user_bootstrap`.
+        seed: As in `user_bootstrap`.
+        level: As in `user_bootstrap`.
+        simultaneous: As in `user_bootstrap`.
+        families: As in `user_bootstrap`.
+
+    Returns:
+        Arrays of shape (groups, columns); NaN where no user has a row, NaN limits where users do not differ.
+        `n_users` counts users with rows.
+
+    Raises:
+        ValueError: As in `user_bootstrap`, if shapes differ, a size is negative, or a NaN is among them.
+    """
+    if totals.shape != sizes.shape:
+        raise ValueError(f"sizes: found shape {sizes.shape}; needed that of totals {totals.shape}.")
+    if np.isnan(totals).any() or np.isnan(sizes).any():
+        raise ValueError("totals and sizes: found NaN; needed a size of 0 for a user who is not in a column.")
+    _check_bounds(sizes, (0.0, np.inf))
+    above, members = _checked(totals, groups, resamples=resamples, level=level)
+    under, _ = _checked(sizes, groups, resamples=resamples, level=level)
+    terms = np.hstack([above, under, above**2, under**2, above * under, under > 0])
+    exact, drawn = _moments(terms, members, resamples=resamples, seed=seed)
+    mean, variance, count = _pooled(exact)
+    means, variances, _ = _pooled(drawn)
+    return _limits(
+        _Quantity(mean, variance, count - 1, means, variances),
+        count=count,
+        level=level,
+        families=_families(simultaneous, families, mean.shape),
+        method=f"user bootstrap-t of a mean over rows, {resamples} resamples",
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Moments:
     """Mean over users, variance of that mean, and number of users; axes (groups, columns) or (groups, columns, resamples)."""
@@ -354,6 +406,17 @@ def _log_ratio(sums: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         spread = np.where(spread > 1e-12 * squares, spread, 0.0)
         variance = np.where(count > 1, spread * count / (count - 1), np.nan)
         return np.log(above) - np.log(under), variance, np.where(under > 0, above / under, np.nan), count
+
+
+def _pooled(sums: Floats) -> tuple[Floats, Floats, Floats]:
+    """Ratio of two sums, its variance from users' residuals, and the number of users."""
+    above, under, above2, under2, product, count = (part.swapaxes(0, 1) for part in np.split(sums, 6))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = above / under
+        spread = above2 - 2 * mean * product + mean**2 * under2
+        spread = np.where(spread > 1e-12 * above2, spread, 0.0)
+        variance = np.where(count > 1, spread / under**2 * count / (count - 1), np.nan)
+        return mean, variance, count
 
 
 def _welch(variance: Floats, count: Floats, other: Floats, other_count: Floats) -> Floats:
