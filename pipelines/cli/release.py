@@ -1,0 +1,199 @@
+"""`rankgate keys`, `approve`, `refuse`, `verify`, `package`, `manifests` and `serve`: from a person's decision to a service."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from components.artifacts import documents
+from components.errors import InputError
+from pipelines.cli.options import json_option, out_option
+from pipelines.runs import Home
+
+_trust = click.option(
+    "--trust",
+    "trusted",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Public key, or folder of them, of a reviewer whose word counts.",
+)
+
+
+@click.group()
+def keys() -> None:
+    """Make a signing key."""
+
+
+@keys.command("new")
+@click.argument("path", type=click.Path(path_type=Path))
+def new(path: Path) -> None:
+    """Make an Ed25519 key: the private half at PATH (mode 0600), the public half beside it as .pub."""
+    from components.approval.keys import new_key
+
+    public = new_key(path)
+    click.echo(f"private key {path} (keep it to yourself)\npublic key  {public} (give it to whoever packages)")
+
+
+def _decide(home: str, name: str, decision: str, key: str, approver: str, reason: str, *, as_json: bool) -> None:
+    from pipelines.releasing import decide_release
+
+    release = decide_release(Home(Path(home)).find(name), decision=decision, key=key, approver=approver, reason=reason)
+    if as_json:
+        click.echo(json.dumps(documents.as_json(release), indent=2))
+        return
+    click.echo(f"{release.approval.run}: {release.approval.decision} by {release.approval.approver}")
+    click.echo(f"release {release.digest}")
+
+
+_key = click.option("--key", required=True, help="Private key: a PEM file, or a URI that securesystemslib knows.")
+_as = click.option("--as", "approver", required=True, metavar="NAME", help="Who decides; never the submitter.")
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_key
+@_as
+@click.option("--reason", default="", help="Why, in a sentence.")
+@json_option
+@click.pass_obj
+def approve(home: str, name: str, key: str, approver: str, reason: str, as_json: bool) -> None:
+    """Sign the approval of RUN's card. A blocked run cannot be approved."""
+    _decide(home, name, "approved", key, approver, reason, as_json=as_json)
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_key
+@_as
+@click.option("--reason", required=True, help="Why, in a sentence.")
+@json_option
+@click.pass_obj
+def refuse(home: str, name: str, key: str, approver: str, reason: str, as_json: bool) -> None:
+    """Sign the refusal of RUN's card."""
+    _decide(home, name, "refused", key, approver, reason, as_json=as_json)
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_trust
+@json_option
+@click.pass_obj
+def verify(home: str, name: str, trusted: tuple[Path, ...], as_json: bool) -> None:
+    """Check RUN's approval against the very card, verdict, ranker and policy it was signed over. Exits 4 where it fails."""
+    from pipelines.releasing import verify_release
+
+    release = verify_release(Home(Path(home)).find(name), trusted)
+    if as_json:
+        click.echo(json.dumps(documents.as_json(release), indent=2))
+        return
+    approval = release.approval
+    click.echo(f"{approval.run}: approved by {approval.approver} at {approval.decided_at}, key {release.key_id[:12]}")
+    click.echo(f"release {release.digest}")
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_trust
+@json_option
+@click.pass_obj
+def package(home: str, name: str, trusted: tuple[Path, ...], as_json: bool) -> None:
+    """Build the bento of RUN, if a trusted reviewer approved it. Exits 4 where none did."""
+    from pipelines.releasing import package_release
+
+    place = Home(Path(home))
+    run = place.find(name)
+    built, folder = package_release(
+        run, place, trusted, progress=lambda message: click.echo(f"{message} ...", err=True)
+    )
+    if as_json:
+        click.echo(json.dumps({**documents.as_json(built), "folder": str(folder)}, indent=2))
+        return
+    click.echo(f"bento   {built.bento_tag}  {built.size_bytes / 1e6:.1f} MB  {folder / 'ranker.bento'}")
+    click.echo(f"release {built.release}")
+    keys_given = " ".join(f"--trust {path}" for path in trusted)
+    click.echo(
+        f"\nNext:\n  rankgate serve {run.name} {keys_given}\n"
+        f"  bentoml containerize {built.bento_tag}      (BENTOML_HOME={place.root / 'bentoml'})\n"
+        f"  rankgate manifests {run.name} {keys_given} --image REGISTRY/NAME@sha256:... --out DIR",
+        err=True,
+    )
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_trust
+@click.option("--image", required=True, help="Image of the bento, pinned: registry/name@sha256:...")
+@click.option("--namespace", default="ranking", show_default=True)
+@click.option("--stable", metavar="RUN", help="Approved run that is in service: this one becomes its canary.")
+@click.option("--stable-image", default="", help="Image of the stable run's bento, pinned.")
+@out_option
+@click.pass_obj
+def manifests(
+    home: str,
+    name: str,
+    trusted: tuple[Path, ...],
+    image: str,
+    namespace: str,
+    stable: str | None,
+    stable_image: str,
+    out: Path,
+) -> None:
+    """Render the Kubernetes manifests of RUN's release into a folder for `kubectl apply -k`."""
+    from pipelines.releasing import render_release
+
+    place = Home(Path(home))
+    overlay = render_release(
+        place.find(name),
+        trusted,
+        image=image,
+        namespace=namespace,
+        stable=place.find(stable) if stable else None,
+        stable_image=stable_image,
+        out=out,
+    )
+    click.echo(f"{overlay}\nNext: kubectl apply -k {overlay}")
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_trust
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.pass_obj
+def serve(home: str, name: str, trusted: tuple[Path, ...], port: int) -> None:
+    """Serve RUN's bento on 127.0.0.1, if it was packaged and its approval still holds."""
+    from pipelines.releasing import packaged, verify_release
+
+    place = Home(Path(home))
+    run = place.find(name)
+    release = verify_release(run, trusted)
+    built = packaged(run)
+    if built.release != release.digest:
+        raise InputError(
+            f"run {run.name}: was packaged for release {built.release[:12]}; its approval now is {release.digest[:12]}. "
+            f"Package it again: rankgate package {run.name}"
+        )
+    click.echo(
+        f"Serving {built.bento_tag} on http://127.0.0.1:{port} (stop with Ctrl-C). Once /readyz answers, try:\n"
+        f"  curl -s http://127.0.0.1:{port}/recommend -H 'Content-Type: application/json' -d '{{\"k\": 5}}'",
+        err=True,
+    )
+    environment = {**os.environ, "BENTOML_HOME": str(place.root / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
+    words = ["serve", built.bento_tag, "--host", "127.0.0.1", "--port", str(port)]
+    # The service takes this process's place, so that signals and its exit code are its own.
+    os.execve(sys.executable, [sys.executable, "-m", "bentoml", *words], environment)  # noqa: S606
+
+
+COMMANDS = {
+    "keys": keys,
+    "approve": approve,
+    "refuse": refuse,
+    "verify": verify,
+    "package": package,
+    "manifests": manifests,
+    "serve": serve,
+}
