@@ -54,7 +54,7 @@ def summed_gap(
     users = int((sizes > 0).sum())
     rows = float(sizes.sum())
     if not rows > 0:
-        return SummedGap(*([math.nan] * 6), n_users=0)
+        return SummedGap(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, n_users=0)
     everyone = [np.arange(sizes.size)]
     terms = np.hstack([gaps, sizes[:, None]])
     exact = group_sums(terms, everyone)[0]

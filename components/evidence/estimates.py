@@ -1,0 +1,86 @@
+"""From intervals to the estimates that an evidence file holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from components.evidence.contract import Estimate, Statistic
+from components.statistics import Intervals
+
+
+def number(value: float) -> float | None:
+    """The value, or None where there is none: NaN, or an infinite limit, which JSON cannot hold and no gate may pass on."""
+    return float(value) if math.isfinite(value) else None
+
+
+def from_intervals(
+    found: Intervals,
+    place: tuple[int, int],
+    *,
+    metric: str,
+    statistic: Statistic,
+    subject: str,
+    versus: str = "",
+    segment: Mapping[str, str] | None = None,
+    n_requests: int,
+    family: str = "",
+    detail: Mapping[str, float] | None = None,
+) -> Estimate:
+    """One estimate from the (group, column) `place` of intervals."""
+    value = number(found.estimate[place])
+    return Estimate(
+        metric=metric,
+        statistic=statistic,
+        subject=subject,
+        versus=versus,
+        segment=dict(segment or {}),
+        value=value,
+        low=number(found.low[place]) if value is not None else None,
+        high=number(found.high[place]) if value is not None else None,
+        level=found.level,
+        n_users=int(found.n_users[place]),
+        n_requests=n_requests,
+        method=found.method,
+        mde=_detectable(found, place, statistic),
+        family=family,
+        detail={name: float(figure) for name, figure in (detail or {}).items() if math.isfinite(figure)},
+    )
+
+
+def exactly(
+    value: float | None,
+    *,
+    metric: str,
+    subject: str,
+    versus: str = "",
+    n_users: int,
+    n_requests: int,
+    detail: Mapping[str, float] | None = None,
+) -> Estimate:
+    """A count or share that is known, not sampled; None where there was nothing to count."""
+    return Estimate(
+        metric=metric,
+        statistic="value",
+        subject=subject,
+        versus=versus,
+        segment={},
+        value=value,
+        low=value,
+        high=value,
+        level=1.0,
+        n_users=n_users,
+        n_requests=n_requests,
+        method="exact",
+        mde=None,
+        detail=dict(detail or {}),
+    )
+
+
+def _detectable(found: Intervals, place: tuple[int, int], statistic: Statistic) -> float | None:
+    """Smallest detectable effect; None where users are all alike, because a spread of zero is no promise of power."""
+    if not found.standard_error[place] > 0:
+        return None
+    effect = float(found.minimum_detectable_effect()[place])
+    # A ratio's standard error is of its logarithm: the effect is the relative change.
+    return number(math.expm1(effect)) if statistic == "ratio" and effect < 50 else number(effect)
