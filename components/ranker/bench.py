@@ -1,0 +1,172 @@
+"""A data set laid out for ranking, and the lists that each system makes on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.dataset.contract import Split
+from components.dataset.reading import OpenDataset
+from components.ranker import settings
+from components.ranker.candidates.index import Index
+from components.ranker.draws import sample
+from components.ranker.lists import (
+    ItemParts,
+    Lists,
+    baseline_catalogue_lists,
+    baseline_row_scores,
+    join_lists,
+    lists_of,
+    order_rows,
+)
+from components.ranker.rows import (
+    Relevance,
+    Requests,
+    Rows,
+    index_at,
+    join_rows,
+    recorded_rows,
+    requests_of,
+    retrieved_rows,
+)
+from components.ranker.storage import RankerFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Rows that a model scored, and what it made of them."""
+
+    rows: Rows
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data set laid out for ranking: what all systems share."""
+
+    data: OpenDataset
+    parts: ItemParts
+    depth: int
+    seed: int
+
+    @classmethod
+    def of(cls, data: OpenDataset, *, seed: int) -> Bench:
+        """Lay out a data set; `depth` is the longest shown list, or what the deepest cut-off needs of a catalogue."""
+        manifest = data.manifest
+        parts = ItemParts.of(data.items.sort_by("item"), category=manifest.category, provider=manifest.provider)
+        depth = max(settings.DEPTH, *manifest.cutoffs)
+        if manifest.mode == "logged":
+            shown = [np.diff(recorded_rows(data, split, ()).starts()) for split in ("validation", "test")]
+            depth = int(max(sizes.max(initial=1) for sizes in shown))
+        return cls(data, parts, depth, seed)
+
+    def cut_index(self, split: Split) -> Index:
+        """The index of the last cut that the requests of a split may know."""
+        cuts = self.requests(split).cuts
+        return self.index(int(cuts.max()) if len(cuts) else len(self.data.manifest.cuts) - 2)
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.data.manifest.mode == "sampled")
+
+    @cached_property
+    def relevance(self) -> Relevance:
+        return Relevance(self.data)
+
+    @cached_property
+    def _requests(self) -> dict[str, Requests]:
+        return {}
+
+    @cached_property
+    def _indexes(self) -> dict[int, Index]:
+        return {}
+
+    def requests(self, split: Split) -> Requests:
+        if split not in self._requests:
+            self._requests[split] = requests_of(self.data, split)
+        return self._requests[split]
+
+    def index(self, cut: int) -> Index:
+        if cut not in self._indexes:
+            self._indexes[cut] = index_at(self.data, cut, seed=self.seed)
+        return self._indexes[cut]
+
+    def by_cut(self, split: Split) -> list[tuple[Index, Requests]]:
+        """The requests of a split with the index that they may know."""
+        requests = self.requests(split)
+        return [(self.index(cut), requests.take(requests.cuts == cut)) for cut in np.unique(requests.cuts).tolist()]
+
+
+def model_lists(bench: Bench, ranker: RankerFolder, split: Split) -> tuple[Lists, Scored]:
+    """What a ranker shows for each request of a split, and the rows to watch for drift.
+
+    Drift looks at rows that are shown: recorded ones, or the first `settings.DRIFT_RANKS` of a ranked catalogue; of a
+    sample of requests, whole, so that about `settings.DRIFT_ROWS` rows remain.
+    """
+    wanted = ranker.manifest
+    requests = bench.requests(split)
+    lists: list[Lists] = []
+    watched: list[Scored] = []
+    depth = bench.depth if bench.sampled else np.iinfo(np.int32).max
+    shown = settings.DRIFT_RANKS if bench.sampled else bench.depth
+    sampled = sample(requests.numbers, share=settings.DRIFT_ROWS / max(1, len(requests) * shown), seed=bench.seed)
+    for index, rows in _blocks(bench, ranker, split):
+        scores = ranker.booster.scores(rows.features)
+        order = order_rows(rows, scores, index, bench.parts, wanted.rerank)
+        made, kept = lists_of(rows, scores, order, depth=depth)
+        lists.append(made)
+        kept = kept[(made.ranks <= shown) & np.isin(made.requests, sampled)]
+        watched.append(Scored(rows.take(kept), scores[kept]))
+    scored = Scored(
+        join_rows([part.rows for part in watched], len(wanted.features)),
+        np.concatenate([np.empty(0, np.float32), *(part.scores for part in watched)]),
+    )
+    return join_lists(lists), scored
+
+
+def _blocks(bench: Bench, ranker: RankerFolder, split: Split) -> Iterator[tuple[Index, Rows]]:
+    """Rows to score, some requests at a time, with the index of their cut."""
+    features = ranker.manifest.features
+    if not bench.sampled:
+        yield bench.cut_index(split), recorded_rows(bench.data, split, features)
+        return
+    for index, requests in bench.by_cut(split):
+        for rows in retrieved_rows(
+            requests,
+            index,
+            bench.data.features,
+            bench.relevance,
+            features=features,
+            quotas=ranker.manifest.candidate_sources,
+            exclude_seen=ranker.manifest.rerank.exclude_seen,
+        ):
+            yield index, rows
+
+
+def baseline_lists(bench: Bench, name: str) -> Lists:
+    """What a baseline shows for each test request."""
+    if bench.sampled:
+        return join_lists(
+            [
+                baseline_catalogue_lists(
+                    name,
+                    requests,
+                    index,
+                    exclude_seen=bench.data.manifest.exclude_seen,
+                    depth=bench.depth,
+                    seed=bench.seed,
+                )
+                for index, requests in bench.by_cut("test")
+            ]
+        )
+    rows = recorded_rows(bench.data, "test", ())
+    requests = bench.requests("test")
+    users = requests.users[np.searchsorted(requests.numbers, rows.requests)]
+    index = bench.cut_index("test")
+    scores = baseline_row_scores(name, rows, users, index, seed=bench.seed)
+    order = order_rows(rows, scores, index, bench.parts, settings.NO_CAPS)
+    return lists_of(rows, scores, order, depth=np.iinfo(np.int32).max)[0]

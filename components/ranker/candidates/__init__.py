@@ -1,0 +1,1 @@
+"""Retrieval: which items are worth scoring for a user, out of a whole catalogue."""

@@ -1,0 +1,178 @@
+"""The retrieval index as of one moment: fitted from history, kept as plain .npy files, asked for a user's candidates.
+
+    popularity.npy             float64 (items,): decayed popularity
+    users_of_item.npy          int64 (items,): users who took it, the room's tie-break
+    neighbour_starts.npy       int64 (items + 1,)
+    neighbour_items.npy        int32
+    neighbour_similarity.npy   float64
+    factors.npy                float32 (items, dimensions)
+    seen_starts.npy            int64 (users + 1,)
+    seen_items.npy             int32, each user's distinct items in the order they first took them
+    first_bucket.npy           int64 (items,): first bucket in which the item may be shown
+
+The same index and the same function serve online and rank offline; offline it is fitted up to the cut under test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.errors import InputError
+from components.ranker.candidates.covisitation import Neighbours, cosine_neighbours
+from components.ranker.candidates.factors import item_factors
+from components.ranker.candidates.interactions import (
+    Bools,
+    Floats,
+    Ids,
+    Interactions,
+    Ints,
+    Seen,
+    distinct_users,
+    seen_items,
+)
+from components.ranker.candidates.popularity import decayed_popularity
+from components.ranker.candidates.union import union_of_sources
+from components.ranker.settings import DIMENSIONS, HALF_LIFE_DAYS, NEIGHBOURS
+
+_CELLS = 4_000_000
+"""Users x items scored at once: 32 MB a source."""
+
+SOURCES = ("popularity", "covisitation", "factors", "newest")
+"""`newest`: what came last has no history that any other source could name it by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """See the module's docstring for shapes."""
+
+    popularity: Floats
+    users_of_item: Ints
+    neighbours: Neighbours
+    factors: NDArray[np.float32]
+    seen: Seen
+    first_bucket: Ints
+
+    @property
+    def n_items(self) -> int:
+        return len(self.popularity)
+
+    def eligible(self, bucket: int) -> Bools:
+        """Items that may be shown in a bucket, shape (n_items,)."""
+        return self.first_bucket <= bucket
+
+    def candidates(self, users: Ids, *, bucket: int, quotas: Mapping[str, int], exclude_seen: bool) -> tuple[Ints, Ids]:
+        """Retrieve for some users: row starts (users + 1,) and items, ascending within a row.
+
+        Args:
+            users: Shape (users,); -1 for a user who is not known.
+            bucket: Moment of asking; items that come later are left out.
+            quotas: Items that each of `SOURCES` may name.
+            exclude_seen: Leave out what the user has taken before.
+        """
+        block = max(1, _CELLS // max(self.n_items, 1))
+        counts: list[Ints] = []
+        items: list[Ids] = []
+        for begin in range(0, len(users), block):
+            named = self._named(users[begin : begin + block], bucket, quotas, exclude_seen)
+            counts.append(named.sum(axis=1))
+            items.append(np.nonzero(named)[1].astype(np.int32))
+        starts = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
+        return starts, np.concatenate([np.empty(0, np.int32), *items])
+
+    def _named(self, users: Ids, bucket: int, quotas: Mapping[str, int], exclude_seen: bool) -> Bools:
+        taken = self.seen.rows(users)
+        allowed = np.broadcast_to(self.eligible(bucket), (len(users), self.n_items))
+        if exclude_seen:
+            allowed = allowed.copy()
+            allowed[np.repeat(np.arange(len(users)), np.diff(taken.indptr)), taken.indices] = False
+        # Earlier columns win ties, so columns go by the room's order: popular first, then by id.
+        order = np.lexsort((np.arange(self.n_items), -self.users_of_item))
+        covisited = (taken @ self.neighbours.matrix()).toarray()
+        products = (taken @ self.factors) @ self.factors.T
+        found = union_of_sources(
+            [
+                (self.popularity[order], quotas["popularity"]),
+                (covisited[:, order], quotas["covisitation"]),
+                (products[:, order], quotas["factors"]),
+                ((self.first_bucket - self.first_bucket.min(initial=0) + 1.0)[order], quotas["newest"]),
+            ],
+            allowed[:, order],
+        )
+        named = np.zeros_like(found)
+        named[:, order] = found
+        return named
+
+
+def fit_index(interactions: Interactions, first_bucket: Ints, *, seed: int) -> Index:
+    """Build the index from history up to a moment."""
+    seen = seen_items(interactions)
+    return Index(
+        popularity=decayed_popularity(interactions, half_life_days=HALF_LIFE_DAYS),
+        users_of_item=distinct_users(seen),
+        neighbours=cosine_neighbours(seen, top=NEIGHBOURS),
+        factors=item_factors(seen, dimensions=DIMENSIONS, seed=seed),
+        seen=seen,
+        first_bucket=first_bucket,
+    )
+
+
+def save_index(index: Index, folder: Path) -> None:
+    """Write the index as .npy files into an existing folder."""
+    for name, array in _arrays(index).items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def open_index(folder: Path) -> Index:
+    """Read an index, memory-mapped.
+
+    Raises:
+        InputError: If a file is absent or is no plain array.
+    """
+    found = {}
+    for name in _FILES:
+        try:
+            found[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{folder / name}.npy: cannot be read as an array ({error}); needed the retrieval index of a ranker."
+            ) from error
+    return Index(
+        popularity=found["popularity"],
+        users_of_item=found["users_of_item"],
+        neighbours=Neighbours(found["neighbour_starts"], found["neighbour_items"], found["neighbour_similarity"]),
+        factors=found["factors"],
+        seen=Seen(found["seen_starts"], found["seen_items"], len(found["popularity"])),
+        first_bucket=found["first_bucket"],
+    )
+
+
+_FILES = (
+    "popularity",
+    "users_of_item",
+    "neighbour_starts",
+    "neighbour_items",
+    "neighbour_similarity",
+    "factors",
+    "seen_starts",
+    "seen_items",
+    "first_bucket",
+)
+
+
+def _arrays(index: Index) -> dict[str, NDArray[np.generic]]:
+    return {
+        "popularity": index.popularity,
+        "users_of_item": index.users_of_item,
+        "neighbour_starts": index.neighbours.starts,
+        "neighbour_items": index.neighbours.items,
+        "neighbour_similarity": index.neighbours.similarity,
+        "factors": index.factors,
+        "seen_starts": index.seen.starts,
+        "seen_items": index.seen.items,
+        "first_bucket": index.first_bucket,
+    }

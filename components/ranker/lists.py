@@ -1,0 +1,156 @@
+"""Ranked lists of many requests: ordered rows of (request, item, score), and how each kind of system makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.ranker.baselines import knn_catalogue_scores, knn_row_scores, popularity_scores
+from components.ranker.candidates.index import Index
+from components.ranker.candidates.interactions import Bools, Floats, Ids, Ints
+from components.ranker.candidates.union import best_of_rows
+from components.ranker.contract import RerankRules
+from components.ranker.draws import draw
+from components.ranker.ordering import order_within, ranks_within
+from components.ranker.rerank import has_caps, rerank
+from components.ranker.rows import Requests, Rows, boundaries
+
+_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Rows ascending by request and rank."""
+
+    requests: Ids
+    ranks: Ids
+    """1-based, dense."""
+    items: Ids
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemParts:
+    """What re-ranking must know of each item: shape (items,), -1 = unknown."""
+
+    categories: Ids
+    providers: Ids
+
+    @classmethod
+    def of(cls, items: pa.Table, *, category: str, provider: str) -> ItemParts:
+        """Codes of the two attributes; an attribute that there is not is unknown everywhere."""
+        return cls(_codes(items, category), _codes(items, provider))
+
+
+def _codes(items: pa.Table, attribute: str) -> Ids:
+    if not attribute:
+        return np.full(items.num_rows, -1, dtype=np.int32)
+    encoded = items[attribute].combine_chunks().dictionary_encode()
+    codes: Ids = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return codes
+
+
+def order_rows(rows: Rows, scores: NDArray[np.floating], index: Index, parts: ItemParts, rules: RerankRules) -> Ints:
+    """Row numbers in the order shown: the one order, then the caps."""
+    order = order_within(rows.requests, scores, index.users_of_item[rows.items], rows.items)
+    if not has_caps(rules):
+        return order
+    # What was seen, and what comes twice, was left out before scoring.
+    caps_only = RerankRules(rules.max_per_category, rules.max_per_provider, rules.window, exclude_seen=False)
+    nobody = np.empty(0, dtype=np.int32)
+    starts = boundaries(rows.requests[order])
+    shown = []
+    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        listed = order[begin:end]
+        items = rows.items[listed]
+        places = rerank(
+            items, categories=parts.categories[items], providers=parts.providers[items], seen=nobody, rules=caps_only
+        )
+        shown.append(listed[places])
+    return np.concatenate(shown) if shown else order
+
+
+def lists_of(rows: Rows, scores: NDArray[np.floating], order: Ints, *, depth: int) -> tuple[Lists, Ints]:
+    """The first `depth` ranks of each request, and the row each came from."""
+    ranks = ranks_within(rows.requests[order])
+    kept = order[ranks <= depth]
+    return (
+        Lists(rows.requests[kept], ranks[ranks <= depth], rows.items[kept], scores[kept].astype(np.float32)),
+        kept,
+    )
+
+
+def join_lists(parts: Sequence[Lists]) -> Lists:
+    """Lists of different requests as one, ascending by request."""
+    requests = np.concatenate([np.empty(0, np.int32), *(part.requests for part in parts)])
+    order = np.argsort(requests, kind="stable")
+    return Lists(
+        requests[order],
+        np.concatenate([np.empty(0, np.int32), *(part.ranks for part in parts)])[order],
+        np.concatenate([np.empty(0, np.int32), *(part.items for part in parts)])[order],
+        np.concatenate([np.empty(0, np.float32), *(part.scores for part in parts)])[order],
+    )
+
+
+def baseline_row_scores(name: str, rows: Rows, users: Ids, index: Index, *, seed: int) -> Floats:
+    """A baseline's scores of recorded rows; `users` has one user a row."""
+    if name == "random":
+        return draw(rows.requests, rows.items, seed=seed)
+    if name == "popularity":
+        return popularity_scores(rows.items, index.users_of_item)
+    return knn_row_scores(users, rows.items, index.seen, index.neighbours)
+
+
+def baseline_catalogue_lists(
+    name: str, requests: Requests, index: Index, *, exclude_seen: bool, depth: int, seed: int
+) -> Lists:
+    """A baseline's first `depth` items of the whole eligible catalogue for each request, some requests at a time."""
+    score = _catalogue_scorer(name, index, seed)
+    # Columns in the room's order, so that the earlier column wins a tie at the last rank.
+    columns = np.lexsort((np.arange(index.n_items), -index.users_of_item))
+    block = max(1, _CELLS // max(1, index.n_items))
+    parts = []
+    for begin in range(0, len(requests), block):
+        some = requests.take(slice(begin, begin + block))
+        scores = score(some)[:, columns]
+        scores[~allowed_items(some, index, exclude_seen=exclude_seen)[:, columns]] = -np.inf
+        row, place = np.nonzero(best_of_rows(scores, quota=depth))
+        order = np.lexsort((place, -scores[row, place], row))
+        row, place = row[order], place[order]
+        parts.append(
+            Lists(
+                some.numbers[row],
+                ranks_within(row),
+                columns[place].astype(np.int32),
+                scores[row, place].astype(np.float32),
+            )
+        )
+    return join_lists(parts)
+
+
+def allowed_items(requests: Requests, index: Index, *, exclude_seen: bool) -> Bools:
+    """What may be shown for each request, shape (requests, items)."""
+    allowed: Bools = index.first_bucket[None, :] <= requests.buckets[:, None]
+    if exclude_seen:
+        taken = index.seen.rows(requests.users)
+        allowed[np.repeat(np.arange(len(requests)), np.diff(taken.indptr)), taken.indices] = False
+    return allowed
+
+
+def _catalogue_scorer(name: str, index: Index, seed: int) -> Callable[[Requests], Floats]:
+    items = np.arange(index.n_items, dtype=np.int32)
+
+    def scores(requests: Requests) -> Floats:
+        shape = (len(requests), index.n_items)
+        if name == "random":
+            numbers, columns = np.repeat(requests.numbers, index.n_items), np.tile(items, len(requests))
+            return draw(numbers, columns, seed=seed).reshape(shape)
+        if name == "popularity":
+            return np.broadcast_to(popularity_scores(items, index.users_of_item), shape).copy()
+        return knn_catalogue_scores(requests.users, index.seen, index.neighbours)
+
+    return scores

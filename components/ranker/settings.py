@@ -1,0 +1,50 @@
+"""The constants of retrieval, training and re-ranking, in one place.
+
+They were chosen on validation windows only (docs/decisions says how); nothing here has seen a test window.
+"""
+
+from __future__ import annotations
+
+from components.ranker.contract import RerankRules
+
+# Retrieval
+HALF_LIFE_DAYS = 14.0
+NEIGHBOURS = 50
+DIMENSIONS = 32
+QUOTAS = {"popularity": 300, "covisitation": 300, "factors": 100, "newest": 50}
+
+# Training
+OBJECTIVE = "rank:ndcg"
+PARAMETERS: dict[str, str | int | float | bool] = {
+    "objective": OBJECTIVE,
+    "tree_method": "hist",
+    "max_bin": 256,
+    "eta": 0.1,
+    "max_depth": 6,
+    "min_child_weight": 1.0,
+    "lambdarank_pair_method": "topk",
+    "lambdarank_num_pair_per_sample": 12,
+    # Labels are gains already: a purchase is worth what the contract says, not two to that power.
+    "ndcg_exp_gain": False,
+}
+ROUNDS = 400
+PATIENCE = 30
+STOP_AT = 10
+"""Early stopping watches NDCG at this cut-off."""
+HARD_NEGATIVES = 100
+"""Retrieved negatives a training request, where a whole catalogue is ranked."""
+VALIDATION_REQUESTS = 2_000
+"""Most validation requests to stop and calibrate by, where a whole catalogue is ranked."""
+
+# Ranking
+DEPTH = 50
+"""Ranks kept a request where a whole catalogue is ranked; deeper cut-offs raise it."""
+DRIFT_ROWS = 60_000
+"""Rows of each split kept for drift, about."""
+DRIFT_RANKS = 20
+"""Where a whole catalogue is ranked, drift looks at what would have been shown: this many first ranks."""
+SCORE_ROWS = 131_072
+"""Rows scored at once: with 60 features, 31 MB."""
+
+# Re-ranking: nothing is capped unless a team asks for it.
+NO_CAPS = RerankRules(max_per_category=0, max_per_provider=0, window=10, exclude_seen=False)

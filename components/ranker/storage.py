@@ -1,0 +1,129 @@
+"""A ranker's folder: written once with a digest of every file, opened only if every byte is still the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.artifacts import documents
+from components.artifacts.digests import digest_file, tree_files
+from components.dataset.contract import Dataset
+from components.dataset.reading import OpenDataset
+from components.errors import Fault, FaultyInputError
+from components.ranker.booster import Booster
+from components.ranker.calibration import Calibration
+from components.ranker.candidates.index import Index, save_index
+from components.ranker.contract import Ranker
+
+MANIFEST = "ranker.json"
+MODEL = "model.ubj"
+CALIBRATION = "calibration.json"
+DATASET = "dataset.json"
+CANDIDATES = "candidates"
+TABLES = "tables"
+USERS = "users.parquet"
+ITEMS = "items.parquet"
+
+
+def write_ranker(
+    manifest: Ranker,
+    *,
+    booster: Booster,
+    calibration: Calibration,
+    index: Index,
+    data: OpenDataset,
+    dataset: Path,
+    out: Path,
+) -> Ranker:
+    """Write a ranker's folder; the manifest, with the digest of every other file, comes last.
+
+    Users leave with their `feature` attributes only: what a reviewer measures by is no business of the service.
+    """
+    (out / MODEL).write_bytes(booster.to_bytes())
+    documents.save(calibration, out / CALIBRATION)
+    documents.save(data.manifest, out / DATASET)
+    (out / CANDIDATES).mkdir()
+    save_index(index, out / CANDIDATES)
+    shutil.copytree(dataset / TABLES, out / TABLES, copy_function=shutil.copyfile)
+    pq.write_table(data.users.select(["user", "user_id", *_user_features(data.manifest, data.users)]), out / USERS)
+    pq.write_table(data.items, out / ITEMS)
+    written = replace(manifest, files=file_digests(out))
+    documents.save(written, out / MANIFEST)
+    return written
+
+
+def _user_features(manifest: Dataset, users: pa.Table) -> list[str]:
+    withheld = {*manifest.segments, *manifest.sensitive}
+    used = {feature.attribute for feature in manifest.features if feature.entity == "user" and feature.attribute}
+    return [name for name in users.column_names[2:] if name in used and name not in withheld]
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a ranker but its manifest, by relative path."""
+    return {name: digest_file(path) for name, path in tree_files(folder) if name != MANIFEST}
+
+
+@dataclass(frozen=True, slots=True)
+class RankerFolder:
+    """An opened ranker's documents and model; the files behind them are those the manifest names."""
+
+    path: Path
+    manifest: Ranker
+    dataset: Dataset
+    calibration: Calibration
+    booster: Booster
+
+
+def open_ranker(folder: Path, *, threads: int) -> RankerFolder:
+    """Open a ranker after comparing every file with the manifest.
+
+    Raises:
+        InputError: If the manifest cannot be read.
+        FaultyInputError: If a file is absent, foreign or changed.
+    """
+    manifest = documents.load(Ranker, folder / MANIFEST)
+    _verify(folder, manifest.files)
+    booster = Booster.load((folder / MODEL).read_bytes(), threads=threads)
+    if booster.n_features != len(manifest.features):
+        fault = Fault(
+            MODEL, f"{booster.n_features} features", f"the {len(manifest.features)} of {MANIFEST}", "Train it again."
+        )
+        raise FaultyInputError(str(folder), [fault])
+    return RankerFolder(
+        path=folder,
+        manifest=manifest,
+        dataset=documents.load(Dataset, folder / DATASET),
+        calibration=documents.load(Calibration, folder / CALIBRATION),
+        booster=booster,
+    )
+
+
+def _verify(folder: Path, promised: dict[str, str]) -> None:
+    found = file_digests(folder)
+    faults = [
+        *_named(promised.keys() - found.keys(), "no such file", "the file that the manifest names"),
+        *_named(found.keys() - promised.keys(), "a file that the manifest does not name", "only what it names"),
+        *(
+            Fault(
+                name,
+                f"sha256 {found[name][:12]}",
+                f"{digest[:12]}, as the manifest says",
+                "Restore it, or train again.",
+            )
+            for name, digest in sorted(promised.items())
+            if name in found and found[name] != digest
+        ),
+    ]
+    needed = {MODEL, CALIBRATION, DATASET, USERS, ITEMS}
+    faults += _named(needed - promised.keys(), "not named in the manifest", "a digest of it")
+    if faults:
+        raise FaultyInputError(f"ranker {folder}", faults)
+
+
+def _named(names: Collection[str], found: str, needed: str) -> list[Fault]:
+    return [Fault(name, found, needed, "Restore it, or train again.") for name in sorted(names)]
