@@ -10,8 +10,12 @@ from components.statistics import Intervals
 
 
 def number(value: float) -> float | None:
-    """The value, or None where there is none: NaN, or an infinite limit, which JSON cannot hold and no gate may pass on."""
-    return float(value) if math.isfinite(value) else None
+    """The value, or None where there is none: NaN, or an infinite limit, which JSON cannot hold and no gate may pass on.
+
+    Kept to 12 significant digits: another processor's logarithm may differ in the last of 16, and a replay there must get
+    the same bytes.
+    """
+    return float(f"{value:.12g}") if math.isfinite(value) else None
 
 
 def from_intervals(
@@ -44,7 +48,7 @@ def from_intervals(
         method=found.method,
         mde=_detectable(found, place, statistic),
         family=family,
-        detail={name: float(figure) for name, figure in (detail or {}).items() if math.isfinite(figure)},
+        detail=figures(detail),
     )
 
 
@@ -65,16 +69,22 @@ def exactly(
         subject=subject,
         versus=versus,
         segment={},
-        value=value,
-        low=value,
-        high=value,
+        value=None if value is None else number(value),
+        low=None if value is None else number(value),
+        high=None if value is None else number(value),
         level=1.0,
         n_users=n_users,
         n_requests=n_requests,
         method="exact",
         mde=None,
-        detail=dict(detail or {}),
+        detail=figures(detail),
     )
+
+
+def figures(detail: Mapping[str, float] | None) -> dict[str, float]:
+    """The figures that there are, as `number` gives them."""
+    rounded = {name: number(figure) for name, figure in (detail or {}).items()}
+    return {name: figure for name, figure in rounded.items() if figure is not None}
 
 
 def _detectable(found: Intervals, place: tuple[int, int], statistic: Statistic) -> float | None:
