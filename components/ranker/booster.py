@@ -156,7 +156,9 @@ def fit(
     trees = int(model.best_iteration) + 1 if watched else int(model.num_boosted_rounds())
     curve = history["validation"][metric] if watched else []
     objective = json.loads(model.save_config())["learner"]["objective"]
-    bias = [float(value) for value in objective.get("ti+", [])]
+    # XGBoost keeps room for as many positions as pairs a sample; those beyond the longest list were never seen.
+    longest = int(np.diff(training.starts).max(initial=0))
+    bias = [float(value) for value in objective.get("ti+", [])[:longest]]
     return Fitted(Booster(model[:trees]), trees, tuple(curve), tuple(bias))
 
 
