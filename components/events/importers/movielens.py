@@ -52,13 +52,13 @@ item:
 
 requests:
   mode: sampled
-  horizon: P14D
+  horizon: 14d
   cuts: 3
   negatives: 100
 
 bucket: day
 as_of: "{as_of}"
-freshness: P7D
+freshness: 7d
 
 split:
   test: {{fraction: 0.1}}                   # the last tenth of the outcomes in the order of time, user, item

@@ -74,13 +74,13 @@ item:
 # Codes that are no product (POST, M, BANK CHARGES, ...) stay in: published reference figures count them.
 requests:
   mode: sampled
-  horizon: P14D
+  horizon: 14d
   cuts: 3
   negatives: 100
 
 bucket: hour
 as_of: "2011-12-10T00:00:00Z"
-freshness: P7D
+freshness: 7d
 tolerance:
   # 26.6 % of the lines are rejected, and known to be: 135 080 name no customer (a quarter of the file, so nobody they
   # could be ranked for), 8 905 more are cancellations, 40 more have no price. Anything beyond that is news.

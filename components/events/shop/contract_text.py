@@ -48,11 +48,11 @@ item:
 # Lists were logged: evaluation re-ranks what was shown, and what followed within a day is the label.
 requests:
   mode: logged
-  attribution: P1D
+  attribution: 24h
 
 bucket: hour                     # features see what had happened, and had arrived, before the hour began
 as_of: "2026-05-11T00:00:00Z"    # when the log was exported; leave it out for "now"
-freshness: P2D
+freshness: 2d
 consent: {column: consent, table: users, values: [granted]}
 tolerance: {rejected_share: 0.02}
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.errors import FaultyInputError, InputError
-from components.events.contract import DatasetContract
+from components.events.declaration import load_contract
 from components.events.importers.movielens import import_movielens
 
 LARGE = {
@@ -112,7 +112,7 @@ def test_ml_100k_gives_the_same_tables(tmp_path: Path) -> None:
 def test_contract_is_valid_and_states_the_convention(tmp_path: Path, files: dict[str, str], layout: str) -> None:
     imported(tmp_path, files)
     text = (tmp_path / "out" / "dataset.yaml").read_text()
-    contract = DatasetContract.model_validate(yaml.safe_load(text))
+    contract = load_contract(tmp_path / "out" / "dataset.yaml")
     assert contract.name == f"movielens-{layout}"
     assert contract.events["rating"].per_value
     assert contract.events["low_rating"].role == "ignore"

@@ -7,11 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from components.artifacts.digests import digest_tree
 from components.errors import FaultyInputError, InputError
-from components.events.contract import DatasetContract
+from components.events.declaration import load_contract
 from components.events.importers.online_retail import import_online_retail
 
 
@@ -104,7 +103,7 @@ def test_users_and_items_are_those_of_clean_lines_as_first_seen(tmp_path: Path) 
 
 def test_contract_is_valid(tmp_path: Path) -> None:
     imported(tmp_path, [line()])
-    contract = DatasetContract.model_validate(yaml.safe_load((tmp_path / "out" / "dataset.yaml").read_text()))
+    contract = load_contract(tmp_path / "out" / "dataset.yaml")
     assert contract.requests.mode == "sampled"
     assert contract.split.test.fraction == 0.1
     assert contract.split.test.days is None

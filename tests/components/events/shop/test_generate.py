@@ -13,7 +13,7 @@ import yaml
 
 from components.artifacts.digests import digest_tree
 from components.errors import InputError
-from components.events.contract import DatasetContract
+from components.events.declaration import load_contract
 from components.events.shop import generate_shop
 
 AS_OF = pd.Timestamp("2026-05-11", tz="UTC")
@@ -91,7 +91,7 @@ def test_seed_or_scale_out_of_range_is_refused_before_anything_is_written(tmp_pa
 
 
 def test_contract_is_valid_and_judges_the_log_from_its_end(shop: Path) -> None:
-    contract = DatasetContract.model_validate(yaml.safe_load((shop / "dataset.yaml").read_text()))
+    contract = load_contract(shop / "dataset.yaml")
     assert contract.requests.mode == "logged"
     assert contract.requests.attribution == timedelta(days=1)
     assert contract.as_of == datetime(2026, 5, 11, tzinfo=UTC)
