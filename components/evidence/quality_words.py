@@ -34,7 +34,12 @@ def interval(estimate: Estimate, *, digits: int = 3, signed: bool = False) -> st
 
 def counted(number: int, noun: str) -> str:
     """`1 user`, `1 204 users`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{spaced(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def spaced(number: int) -> str:
+    """`1 204`, with a space that does not break."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def named(segment: dict[str, str]) -> str:
@@ -61,7 +66,7 @@ def _comparisons(estimates: Sequence[Estimate], main: str, name: str) -> list[st
         if found.value is None:
             continue
         other = "the incumbent" if found.versus == INCUMBENT else f"the {found.versus} baseline"
-        ratio = f", {found.detail['ratio']:.2f} times as high" if "ratio" in found.detail else ""
+        ratio = f", {found.detail['ratio'] - 1:+.1%}" if "ratio" in found.detail else ""
         if found.low is not None and found.low > 0:
             fact = "higher than"
         elif found.high is not None and found.high < 0:
@@ -73,8 +78,8 @@ def _comparisons(estimates: Sequence[Estimate], main: str, name: str) -> list[st
             )
             continue
         sentences.append(
-            f"The candidate's {name} is {fact} that of {other} by {abs(found.value):.3f}{ratio} "
-            f"({interval(found, signed=True)})."
+            f"The candidate's {name} is {fact} that of {other} by {abs(found.value):.3f} "
+            f"({interval(found, signed=True)}{ratio})."
         )
     return sentences
 
@@ -101,7 +106,7 @@ def _groups(estimates: Sequence[Estimate], main: str, name: str) -> list[str]:
     if changes:
         worst = min(changes, key=_value_of)
         shown = (
-            f"{counted(len(harmed), 'group')} shown to be worse off than with the incumbent"
+            f"{counted(len(harmed), 'group')} of {len(changes)} shown to be worse off than with the incumbent"
             if harmed
             else "No group is shown to be worse off than with the incumbent"
         )
@@ -123,7 +128,7 @@ def _empty(estimates: Sequence[Estimate], main: str, name: str) -> list[str]:
         found = _pick(estimates, main, "value")
         sentence = (
             f"{count.value / count.n_requests:.1%} of the test requests "
-            f"({counted(int(count.value), 'request')} of {counted(count.n_requests, 'request')}) led to no positive outcome "
+            f"({spaced(int(count.value))} of {spaced(count.n_requests)}) led to no positive outcome "
             "and count in no average"
         )
         if found and "empty_as_zero" in found[0].detail:

@@ -12,12 +12,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from components.statistics.bounded import permitted_tail, unless_alike, within_bounds
 from components.statistics.intervals import Intervals
-from components.statistics.studentised import critical_values, family_factor, student_critical
-from components.statistics.sums import group_sums, resampled_sums
-
-Floats = NDArray[np.float64]
-Members = list[NDArray[np.intp]]
+from components.statistics.moments import (
+    Floats,
+    Members,
+    Moments,
+    Pair,
+    centred,
+    group_and_rest,
+    sums_and_resamples,
+    welch_degrees,
+)
+from components.statistics.studentised import simultaneous_values, tail_bounded
+from components.statistics.sums import square_resolution
 
 
 def user_bootstrap(
@@ -43,8 +51,8 @@ def user_bootstrap(
         simultaneous: Intervals that hold all together with probability `level` (max-t), instead of each alone.
         families: With `simultaneous`, the family of each estimate, shape (groups, columns); None = one family.
         bounds: Smallest and largest value that a user can have, such as (0, 1) for NDCG and (-1, 1) for its difference.
-            Limits never leave them, and where all users of a group have the same value they give the interval that the
-            sample itself cannot: other users of a share below 1 - (tail)**(1 / n) could have gone unseen.
+            Limits never leave them, and where few users or none differ from the commonest value they give the interval
+            that the sample itself cannot (`bounded.within_bounds`).
 
     Returns:
         Arrays of shape (groups, columns). A limit is infinite where so few users differ from the rest that the sample
@@ -55,9 +63,9 @@ def user_bootstrap(
     """
     table, members = _checked(values, groups, resamples=resamples, level=level)
     present = ~np.isnan(table)
-    filled, centre = _centred(table, present)
-    exact, drawn = _moments(np.hstack([filled, filled**2, present]), members, resamples=resamples, seed=seed)
-    moments, resampled = _Moments.of(exact), _Moments.of(drawn)
+    filled, centre = centred(table, present)
+    exact, drawn = sums_and_resamples(np.hstack([filled, filled**2, present]), members, resamples=resamples, seed=seed)
+    moments, resampled = (Moments.of(sums, square_resolution(filled)) for sums in (exact, drawn))
     quantity = _Quantity(moments.mean, moments.variance, moments.count - 1, resampled.mean, resampled.variance)
     low_tail, high_tail = np.ones(moments.mean.shape, bool), np.ones(moments.mean.shape, bool)
     if bounds is not None:
@@ -65,16 +73,21 @@ def user_bootstrap(
         deviation = np.sqrt(moments.variance * moments.count)
         low_tail = ~(moments.mean + centre - bounds[0] < deviation)
         high_tail = ~(bounds[1] - moments.mean - centre < deviation)
+    families = _families(simultaneous, families, moments.mean.shape)
     found = _limits(
         quantity,
         count=moments.count,
         tails=(low_tail, high_tail),
         level=level,
-        families=_families(simultaneous, families, moments.mean.shape),
+        families=families,
         method=f"user bootstrap-t, {resamples} resamples",
     )
     found = replace(found, estimate=found.estimate + centre, low=found.low + centre, high=found.high + centre)
-    return found if bounds is None else _within(found, bounds)
+    if bounds is None:
+        return found
+    return within_bounds(
+        found, table, members, bounds=bounds, tail=permitted_tail(families, found.estimate.shape, level=level)
+    )
 
 
 def group_differences(
@@ -114,27 +127,29 @@ def group_differences(
     """
     table, members = _checked(values, groups, resamples=resamples, level=level)
     present = ~np.isnan(table)
-    filled, centre = _centred(table, present)
-    (inside, outside), (drawn_inside, drawn_outside) = _group_and_rest(
+    filled, centre = centred(table, present)
+    (inside, outside), (drawn_inside, drawn_outside) = group_and_rest(
         filled, present, members, _rest_members(groups, rest), resamples=resamples, seed=seed
     )
     quantity = _Quantity(
         inside.mean - outside.mean,
         inside.variance + outside.variance,
-        _welch(inside.variance, inside.count, outside.variance, outside.count),
+        welch_degrees(inside.variance, inside.count, outside.variance, outside.count),
         drawn_inside.mean - drawn_outside.mean,
         drawn_inside.variance + drawn_outside.variance,
     )
+    families = _families(simultaneous, families, inside.mean.shape)
     found = _limits(
         quantity,
         count=inside.count,
         level=level,
-        families=_families(simultaneous, families, inside.mean.shape),
+        families=families,
         method=f"user bootstrap-t of group minus rest, {resamples} resamples",
     )
     if bounds is not None:
         _check_bounds(table, bounds)
-    return _unless_alike(found, inside, outside, centre=centre, bounds=bounds)
+    tail = permitted_tail(families, found.estimate.shape, level=level)
+    return unless_alike(found, inside, outside, centre=centre, bounds=bounds, tail=tail)
 
 
 def group_ratios(
@@ -163,7 +178,7 @@ def group_ratios(
     table, members = _checked(values, groups, resamples=resamples, level=level)
     _check_bounds(table, (0.0, np.inf))
     present = ~np.isnan(table)
-    (inside, outside), (drawn_inside, drawn_outside) = _group_and_rest(
+    (inside, outside), (drawn_inside, drawn_outside) = group_and_rest(
         np.where(present, table, 0.0), present, members, _rest_members(groups, rest), resamples=resamples, seed=seed
     )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -171,7 +186,7 @@ def group_ratios(
         quantity = _Quantity(
             np.log(inside.mean) - np.log(outside.mean),
             share + rest_share,
-            _welch(share, inside.count, rest_share, outside.count),
+            welch_degrees(share, inside.count, rest_share, outside.count),
             np.log(drawn_inside.mean) - np.log(drawn_outside.mean),
             drawn_inside.variance / drawn_inside.mean**2 + drawn_outside.variance / drawn_outside.mean**2,
         )
@@ -225,9 +240,10 @@ def paired_ratios(
     _check_bounds(above, (0.0, np.inf))
     _check_bounds(under, (0.0, np.inf))
     terms = np.hstack([above, under, above**2, under**2, above * under, ~absent])
-    exact, drawn = _moments(terms, members, resamples=resamples, seed=seed)
-    log, variance, ratio, count = _log_ratio(exact)
-    logs, variances, _, _ = _log_ratio(drawn)
+    exact, drawn = sums_and_resamples(terms, members, resamples=resamples, seed=seed)
+    pair = Pair(square_resolution(above), square_resolution(under))
+    log, variance, ratio, count = pair.log_ratio(exact)
+    logs, variances, _, _ = pair.log_ratio(drawn)
     return _ratios(
         ratio,
         _Quantity(log, variance, count - 1, logs, variances),
@@ -278,9 +294,10 @@ def pooled_means(
     above, members = _checked(totals, groups, resamples=resamples, level=level)
     under, _ = _checked(sizes, groups, resamples=resamples, level=level)
     terms = np.hstack([above, under, above**2, under**2, above * under, under > 0])
-    exact, drawn = _moments(terms, members, resamples=resamples, seed=seed)
-    mean, variance, count = _pooled(exact)
-    means, variances, _ = _pooled(drawn)
+    exact, drawn = sums_and_resamples(terms, members, resamples=resamples, seed=seed)
+    pair = Pair(square_resolution(above), square_resolution(under))
+    mean, variance, count = pair.pooled_mean(exact)
+    means, variances, _ = pair.pooled_mean(drawn)
     return _limits(
         _Quantity(mean, variance, count - 1, means, variances),
         count=count,
@@ -288,26 +305,6 @@ def pooled_means(
         families=_families(simultaneous, families, mean.shape),
         method=f"user bootstrap-t of a mean over rows, {resamples} resamples",
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Moments:
-    """Mean over users, variance of that mean, and number of users; axes (groups, columns) or (groups, columns, resamples)."""
-
-    mean: Floats
-    variance: Floats
-    count: Floats
-
-    @staticmethod
-    def of(sums: Floats) -> _Moments:
-        """From sums of values, squares and presence; NaN mean without users, NaN variance with fewer than two."""
-        total, squares, count = (part.swapaxes(0, 1) for part in np.split(sums, 3))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean, square = total / count, squares / count
-            spread = square - mean**2
-            # What rounding to the grid leaves of identical values is no spread.
-            spread = np.where(spread > 1e-12 * square, spread, 0.0)
-            return _Moments(mean, np.where(count > 1, spread / (count - 1), np.nan), count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -361,70 +358,6 @@ def _check_bounds(table: Floats, bounds: tuple[float, float]) -> None:
         raise ValueError(f"values: found {smallest} to {largest}; needed all within {bounds[0]} to {bounds[1]}.")
 
 
-def _centred(table: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Values minus their column's mean (absent: 0), and that mean: squares of centred values lose no digits."""
-    filled = np.where(present, table, 0.0)
-    centre = group_sums(filled, [np.arange(table.shape[0])])[0] / np.maximum(present.sum(axis=0), 1)
-    return np.where(present, filled - centre, 0.0), centre
-
-
-def _moments(terms: Floats, members: Members, *, resamples: int, seed: int) -> tuple[Floats, Floats]:
-    """Sums of terms as they are, shape (terms, groups), and resampled, shape (terms, groups, resamples)."""
-    exact = group_sums(terms, members).T
-    return exact, resampled_sums(terms, members, resamples=resamples, seed=seed).transpose(1, 0, 2)
-
-
-def _group_and_rest(
-    filled: Floats,
-    present: NDArray[np.bool_],
-    members: Members,
-    rest: Members | None,
-    *,
-    resamples: int,
-    seed: int,
-) -> list[tuple[_Moments, _Moments]]:
-    """Moments of groups and rests, as they are and resampled."""
-    size = len(members)
-    # Sums are exact, so the rest is everyone minus the group, without a pass over it.
-    others = [np.arange(filled.shape[0])] if rest is None else rest
-    found = _moments(np.hstack([filled, filled**2, present]), members + others, resamples=resamples, seed=seed)
-    return [
-        (
-            _Moments.of(sums[:, :size]),
-            _Moments.of(sums[:, size:] - sums[:, :size] if rest is None else sums[:, size:]),
-        )
-        for sums in found
-    ]
-
-
-def _log_ratio(sums: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Logarithm of the ratio of two sums, its variance by the delta method, the ratio and the number of users."""
-    above, under, above2, under2, product, count = (part.swapaxes(0, 1) for part in np.split(sums, 6))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        squares = above2 / above**2 + under2 / under**2
-        spread = squares - 2 * product / (above * under)
-        spread = np.where(spread > 1e-12 * squares, spread, 0.0)
-        variance = np.where(count > 1, spread * count / (count - 1), np.nan)
-        return np.log(above) - np.log(under), variance, np.where(under > 0, above / under, np.nan), count
-
-
-def _pooled(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """Ratio of two sums, its variance from users' residuals, and the number of users."""
-    above, under, above2, under2, product, count = (part.swapaxes(0, 1) for part in np.split(sums, 6))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = above / under
-        spread = above2 - 2 * mean * product + mean**2 * under2
-        spread = np.where(spread > 1e-12 * above2, spread, 0.0)
-        variance = np.where(count > 1, spread / under**2 * count / (count - 1), np.nan)
-        return mean, variance, count
-
-
-def _welch(variance: Floats, count: Floats, other: Floats, other_count: Floats) -> Floats:
-    """Degrees of freedom of the difference of two means (Welch and Satterthwaite)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (variance + other) ** 2 / (variance**2 / (count - 1) + other**2 / (other_count - 1))
-
-
 def _families(
     simultaneous: bool, families: NDArray[np.int64] | None, shape: tuple[int, ...]
 ) -> NDArray[np.int64] | None:
@@ -451,20 +384,19 @@ def _limits(
     error = np.sqrt(np.where(np.isfinite(quantity.estimate), quantity.variance, np.nan))
     with np.errstate(divide="ignore", invalid="ignore"):
         pivots = (quantity.resampled - quantity.estimate[..., None]) / np.sqrt(quantity.resampled_variance)
-    below, above = critical_values(pivots, level=level)
-    student = student_critical(quantity.degrees, level=level)
-    low_tail, high_tail = (True, True) if tails is None else tails
-    below = np.where(low_tail, np.fmax(below, student), below)
-    above = np.where(high_tail, np.fmax(above, student), above)
-    if families is not None:
-        sizes = []
+    everywhere = np.ones(quantity.estimate.shape, dtype=bool)
+    tails = tails or (everywhere, everywhere)
+    if families is None:
+        below, above = tail_bounded(pivots, quantity.degrees, tails, level=level)
+    else:
+        below, above = np.full(quantity.estimate.shape, np.nan), np.full(quantity.estimate.shape, np.nan)
         for family in np.unique(families):
             inside = (families == family) & usable
-            sizes.append(int(inside.sum()))
-            factor = family_factor(pivots[inside], below[inside], above[inside], level=level)
-            below[inside] *= factor
-            above[inside] *= factor
-        method += f", max-t over {'/'.join(map(str, sorted(set(sizes))))}"
+            own_tails = (tails[0][inside], tails[1][inside])
+            below[inside], above[inside] = simultaneous_values(
+                pivots[inside], quantity.degrees[inside], own_tails, level=level
+            )
+        method += f", max-t over {_sizes(families)}"
     safe = np.where(usable, error, np.nan)
     return Intervals(
         estimate=quantity.estimate,
@@ -479,6 +411,10 @@ def _limits(
     )
 
 
+def _sizes(families: NDArray[np.int64]) -> str:
+    return "/".join(str(size) for size in sorted(set(np.unique(families, return_counts=True)[1].tolist())))
+
+
 def _ratios(
     ratio: Floats,
     logarithm: _Quantity,
@@ -491,48 +427,3 @@ def _ratios(
     log = np.where(np.isfinite(logarithm.estimate), logarithm.estimate, np.nan)
     found = _limits(replace(logarithm, estimate=log), count=count, level=level, families=families, method=method)
     return replace(found, estimate=ratio, low=np.exp(found.low), high=np.exp(found.high))
-
-
-def _within(intervals: Intervals, bounds: tuple[float, float]) -> Intervals:
-    """Limits kept inside the range of values; where all users are alike, the exact interval for what may be unseen."""
-    smallest, largest = bounds
-    value = intervals.estimate
-    alike = (intervals.n_users > 0) & ~(intervals.standard_error > 0)
-    unseen = _unseen_share(intervals.n_users, tail=(1 - intervals.level) / 2)
-    low = np.where(alike, value - unseen * (value - smallest), intervals.low)
-    high = np.where(alike, value + unseen * (largest - value), intervals.high)
-    return replace(intervals, low=np.maximum(low, smallest), high=np.minimum(high, largest))
-
-
-def _unseen_share(count: NDArray[np.int64] | Floats, *, tail: float) -> Floats:
-    """Largest share of users of another kind that a sample of all alike misses with probability `tail`."""
-    share: Floats = 1 - tail ** (1 / np.maximum(count, 1))
-    return share
-
-
-def _unless_alike(
-    found: Intervals, inside: _Moments, outside: _Moments, *, centre: Floats, bounds: tuple[float, float] | None
-) -> Intervals:
-    """The same limits, but where one side's users are all alike: its standard error of 0 is not knowledge.
-
-    There each side gets half of the permitted error: Student's interval where users differ, the exact one for what may
-    be unseen where they do not.
-    """
-    alike = ~((inside.variance > 0) & (outside.variance > 0)) & np.isfinite(found.estimate)
-    if not alike.any():
-        return found
-    smallest, largest = (np.nan, np.nan) if bounds is None else bounds
-    limits = []
-    for side in (inside, outside):
-        mean = side.mean + centre
-        unseen = _unseen_share(side.count, tail=(1 - found.level) / 4)
-        reach = student_critical(side.count - 1, level=(1 + found.level) / 2) * np.sqrt(side.variance)
-        spread = side.variance > 0
-        low = np.where(spread, mean - reach, mean - unseen * (mean - smallest))
-        high = np.where(spread, mean + reach, mean + unseen * (largest - mean))
-        limits.append((np.fmax(low, smallest), np.fmin(high, largest)))
-    return replace(
-        found,
-        low=np.where(alike, limits[0][0] - limits[1][1], found.low),
-        high=np.where(alike, limits[0][1] - limits[1][0], found.high),
-    )

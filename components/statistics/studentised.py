@@ -13,63 +13,93 @@ from numpy.typing import NDArray
 
 from components.statistics.power import normal_critical
 
+Floats = NDArray[np.float64]
+Sides = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
-def critical_values(pivots: NDArray[np.float64], *, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+
+def critical_values(pivots: Floats, *, level: float) -> tuple[Floats, Floats]:
     """Standard errors to go below and above each estimate.
 
     Args:
         pivots: Studentised resamples (resample - estimate) / standard error of the resample, shape (..., resamples);
-            infinite where a resample has no spread of its own, NaN where it has no users.
+            infinite where a resample has no spread of its own, NaN where it has fewer than two users: those are left
+            out, because how many users a resample happens to have says nothing about their values.
         level: Two-sided confidence.
 
     Returns:
-        Two arrays of shape (...), each >= 0. Skewed values make them differ: the limits of a mean of mostly zeros reach
-        further up than down.
+        Two arrays of shape (...), each >= 0, infinite where too many resamples are. Skewed values make them differ: the
+        limits of a mean of mostly zeros reach further up than down.
     """
     tail = (1 - level) / 2
-    # A resample without users says nothing: counted on the far side of both limits, so that it can only widen.
-    upper = np.where(np.isnan(pivots), np.inf, pivots)
-    lower = np.where(np.isnan(pivots), -np.inf, pivots)
-    below = np.quantile(upper, 1 - tail, axis=-1, method="higher")
-    above = -np.quantile(lower, tail, axis=-1, method="lower")
-    return np.maximum(below, 0.0), np.maximum(above, 0.0)
+    ordered = np.sort(pivots, axis=-1)  # NaN last
+    last = np.maximum(np.sum(~np.isnan(pivots), axis=-1) - 1, 0)
+    # The nearest resample outward: never a little too narrow.
+    outer = np.minimum(np.ceil((1 - tail) * last).astype(np.intp), last)
+    inner = np.floor(tail * last).astype(np.intp)
+    below = np.take_along_axis(ordered, outer[..., None], axis=-1)[..., 0]
+    above = -np.take_along_axis(ordered, inner[..., None], axis=-1)[..., 0]
+    unknown = np.isnan(below) | np.isnan(above)
+    return np.where(unknown, np.inf, np.maximum(below, 0.0)), np.where(unknown, np.inf, np.maximum(above, 0.0))
 
 
-def family_factor(
-    pivots: NDArray[np.float64],
-    below: NDArray[np.float64],
-    above: NDArray[np.float64],
-    *,
-    level: float,
-) -> float:
-    """By how much the limits of all members of a family must widen to hold together: max-t on limits of equal chance.
+def tail_bounded(pivots: Floats, degrees: Floats, tails: Sides, *, level: float) -> tuple[Floats, Floats]:
+    """`critical_values`, on sides that have a tail (low, high) not below Student's for these degrees of freedom."""
+    below, above = critical_values(pivots, level=level)
+    student = student_critical(degrees, level=level)
+    return np.where(tails[0], np.fmax(below, student), below), np.where(tails[1], np.fmax(above, student), above)
+
+
+def simultaneous_values(pivots: Floats, degrees: Floats, tails: Sides, *, level: float) -> tuple[Floats, Floats]:
+    """Critical values with which all members of a family hold together: max-t on limits of equal chance.
 
     Each pivot is measured in its own critical value on its own side, so that a small skewed group does not dictate the
-    width of a large one; the level-quantile of the largest of them widens all alike. One member alone gives 1.
+    width of a large one; the quantile of the largest of them widens all alike. One member alone keeps its own values. A
+    member with infinite resamples (so few users differ that some resamples hold none) would make the largest infinite
+    for all: it stands apart with its even share of the permitted error (Bonferroni).
 
     Args:
         pivots: Shape (members, resamples).
-        below: Critical values of the members alone, shape (members,), as `critical_values` gives them.
-        above: As `below`, on the upper side.
+        degrees: Shape (members,).
+        tails: As in `tail_bounded`, shape (members,) each.
         level: Confidence that all intervals hold.
     """
-    usable = (below > 0) & (above > 0) & np.isfinite(below) & np.isfinite(above)
-    if usable.sum() < 2:
+    members = pivots.shape[0]
+    below, above = np.empty(members), np.empty(members)
+    apart = np.isinf(pivots).any(axis=-1)
+    share = (1 - level) / max(members, 1)
+    for chosen, joint in ((apart, 1 - share), (~apart, 1 - share * int((~apart).sum()))):
+        if not chosen.any():
+            continue
+        own_tails = (tails[0][chosen], tails[1][chosen])
+        own = joint if chosen is apart else level
+        below[chosen], above[chosen] = tail_bounded(pivots[chosen], degrees[chosen], own_tails, level=own)
+        if chosen is not apart:
+            factor = _family_factor(pivots[chosen], below[chosen], above[chosen], level=joint)
+            below[chosen] *= factor
+            above[chosen] *= factor
+    return below, above
+
+
+def _family_factor(pivots: Floats, below: Floats, above: Floats, *, level: float) -> float:
+    usable = (below > 0) & (above > 0)
+    if not usable.any():
         return 1.0
     chosen = pivots[usable]
     relative = np.where(chosen > 0, chosen / below[usable, None], -chosen / above[usable, None])
-    largest = np.where(np.isnan(relative), np.inf, relative).max(axis=0)
+    largest = np.where(np.isnan(relative), 0.0, relative).max(axis=0)
     return max(float(np.quantile(largest, level, method="higher")), 1.0)
 
 
-def student_critical(degrees: NDArray[np.float64], *, level: float) -> NDArray[np.float64]:
+def student_critical(degrees: Floats, *, level: float | Floats) -> Floats:
     """Standard errors on each side of a mean in Student's interval; NaN below one degree of freedom.
 
     Degrees are rounded down, and above 200 an expansion takes over; either agrees with exact quantiles to 1e-7.
 
     Source: Abramowitz and Stegun (1964), 26.7.3, 26.7.4 and 26.7.5.
     """
-    flat = [math.nan if not d >= 1 else _student(min(int(d), 10**9), level) for d in np.ravel(degrees)]
+    levels = np.broadcast_to(level, np.shape(degrees)).ravel().tolist()
+    pairs = zip(np.ravel(degrees).tolist(), levels, strict=True)
+    flat = [math.nan if not d >= 1 else _student(int(min(d, 1e9)), one_level) for d, one_level in pairs]
     return np.array(flat, dtype=np.float64).reshape(np.shape(degrees))
 
 

@@ -103,5 +103,12 @@ def resampled_sums(
     return sums * unit[:, None]
 
 
+def square_resolution(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What rounding to the grid may leave of a mean square less the square of the mean, shape (columns,)."""
+    exponent = _bits(values.shape[0] * _LARGEST_WEIGHT) - 50
+    resolution: NDArray[np.float64] = np.ldexp(np.abs(values).max(axis=0, initial=0.0) ** 2, exponent)
+    return resolution
+
+
 def _bits(additions: int) -> int:
     return max(additions, 1).bit_length()
