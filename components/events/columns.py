@@ -1,0 +1,176 @@
+"""How the team's columns become ours: which type each may have, and the SQL that reads it.
+
+Every expression gives null for what it cannot read; the cleaning step tells null that was given from null that was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+
+from components.errors import Fault, nearest
+from components.events.contract import DatasetContract
+
+Kind = Literal["id", "time", "text", "whole", "number"]
+
+_WHOLE = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+)
+_FLOAT = ("FLOAT", "DOUBLE")
+_TIME = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "DATE")
+# An all-null column of a Parquet file reads as INTEGER; it carries nothing, so any kind may have it.
+_FITS: dict[Kind, tuple[str, ...]] = {
+    "id": (*_WHOLE, "VARCHAR", "UUID"),
+    "time": (*_TIME, *_WHOLE, "VARCHAR"),
+    "text": ("VARCHAR", "BOOLEAN", "ENUM", "UUID", *_WHOLE, *_FLOAT, *_TIME, "DECIMAL"),
+    "whole": (*_WHOLE, *_FLOAT, "VARCHAR"),
+    "number": (*_WHOLE, *_FLOAT, "DECIMAL", "VARCHAR", "BOOLEAN"),
+}
+_NEEDED: dict[Kind, str] = {
+    "id": "text or whole numbers",
+    "time": "timestamps, ISO 8601 text, or whole seconds, milliseconds or microseconds since 1970",
+    "text": "text, numbers, truth values or times",
+    "whole": "whole numbers",
+    "number": "numbers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One of our columns: its name, the team's, its kind, and whether a table may lack it."""
+
+    name: str
+    source: str
+    kind: Kind
+    required: bool
+
+
+def event_columns(contract: DatasetContract) -> list[Column]:
+    """Columns of the events table, rankgate's own first, then the context in the contract's order."""
+    mapping = contract.tables.events.columns
+    logged = contract.requests.mode == "logged"
+    own: Sequence[tuple[str, Kind, bool]] = (
+        ("user_id", "id", True),
+        ("item_id", "id", True),
+        ("ts", "time", True),
+        ("event", "text", True),
+        ("request_id", "id", logged),
+        ("position", "whole", "position" in mapping),
+        ("value", "number", "value" in mapping),
+        ("ingested_at", "time", "ingested_at" in mapping),
+        ("reject_reason", "text", "reject_reason" in mapping),
+    )
+    columns = [Column(name, mapping.get(name, name), kind, required) for name, kind, required in own]
+    columns += [Column(name, mapping.get(name, name), "text", True) for name in context_of(contract)]
+    if contract.consent and contract.consent.table == "events":
+        columns.append(Column("_consent", contract.consent.column, "text", True))
+    return columns
+
+
+def context_of(contract: DatasetContract) -> list[str]:
+    """Names of the context columns, in the contract's order."""
+    return [name for name, attribute in contract.attributes.events.items() if attribute.role == "context"]
+
+
+def entity_columns(contract: DatasetContract, table: Literal["users", "items"]) -> list[Column]:
+    """The id of a users or items table, then its attributes in the contract's order, then what else is read from it."""
+    source = getattr(contract.tables, table)
+    mapping: Mapping[str, str] = source.columns if source else {}
+    key = "user_id" if table == "users" else "item_id"
+    columns = [Column(key, mapping.get(key, key), "id", True)]
+    for name, attribute in getattr(contract.attributes, table).items():
+        if attribute.role != "ignore":
+            kind: Kind = "number" if attribute.type == "number" else "text"
+            columns.append(Column(name, mapping.get(name, name), kind, True))
+    start = contract.item.available_from
+    if table == "items" and start and start not in {column.name for column in columns}:
+        columns.append(Column(start, mapping.get(start, start), "time", True))
+    if table == "users" and contract.consent and contract.consent.table == "users":
+        columns.append(Column("_consent", contract.consent.column, "text", True))
+    return columns
+
+
+def types_of(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    """DuckDB type of each column of a view."""
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {view}").fetchall()}
+
+
+def column_faults(table: str, columns: Sequence[Column], types: Mapping[str, str]) -> Iterator[Fault]:
+    """What a table lacks, and which of its columns have a type that cannot be read as they should."""
+    have = [name for name in types if not name.startswith("_")]
+    for column in columns:
+        where = f"{table}.{column.source}"
+        if column.source not in types:
+            if column.required:
+                yield Fault(where, "no such column", f"a column for {column.name}", nearest(column.source, have))
+            continue
+        found = types[column.source]
+        base = found.partition("(")[0]
+        if base not in _FITS[column.kind]:
+            yield Fault(where, f"type {found}", _NEEDED[column.kind], "Write the column as that, or map another one.")
+
+
+def read_as(column: Column, types: Mapping[str, str]) -> str:
+    """SQL that reads a column as its kind: VARCHAR, TIMESTAMPTZ, INTEGER or DOUBLE; null where it cannot."""
+    if column.source not in types:
+        return {"time": "NULL::TIMESTAMPTZ", "whole": "NULL::INTEGER", "number": "NULL::DOUBLE"}.get(
+            column.kind, "NULL::VARCHAR"
+        )
+    name, found = quoted(column.source), types[column.source].partition("(")[0]
+    text = found == "VARCHAR"
+    match column.kind:
+        case "id":
+            return f"nullif(trim({name}), '')" if text else f"{name}::VARCHAR"
+        case "text":
+            return f"nullif({name}, '')" if text else f"{name}::VARCHAR"
+        case "whole":
+            # 2.5 is no position; a cast would round it.
+            number = f"TRY_CAST({name} AS DOUBLE)"
+            return f"CASE WHEN {number} = floor({number}) AND abs({number}) < 2147483648 THEN {number}::INTEGER END"
+        case "number":
+            return f"TRY_CAST({name} AS DOUBLE)"
+        case "time":
+            return _time(name, found)
+
+
+def _time(name: str, found: str) -> str:
+    if found in _WHOLE:
+        return _epoch(name)
+    if found == "VARCHAR":
+        # Without an offset a time is UTC: the session's zone is.
+        return (
+            f"CASE WHEN regexp_full_match(trim({name}), '-?[0-9]{{9,17}}') THEN {_epoch(f'trim({name})::BIGINT')} "
+            f"ELSE TRY_CAST({name} AS TIMESTAMPTZ) END"
+        )
+    return f"{name}::TIMESTAMPTZ"
+
+
+def _epoch(expression: str) -> str:
+    """Seconds, milliseconds or microseconds since 1970, told apart by size: each spans 1973 to 5138."""
+    return (
+        f"CASE WHEN abs({expression}) < 100000000000 THEN make_timestamptz({expression}::BIGINT * 1000000) "
+        f"WHEN abs({expression}) < 100000000000000 THEN make_timestamptz({expression}::BIGINT * 1000) "
+        f"ELSE make_timestamptz({expression}::BIGINT) END"
+    )
+
+
+def quoted(name: str) -> str:
+    """A column name as SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
