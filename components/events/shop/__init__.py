@@ -9,10 +9,12 @@ What is simulated, 2026-03-01 to 2026-05-10:
   dimensions that items share, so that co-visitation knows more than categories do), a usual price level and a
   sensitivity to it. Activity is heavy-tailed; one in eight joins during the log. Country, age band and gender are drawn
   independently of all that: no group is served worse by nature, so an honest gate has nothing to find. `plan` raises
-  the chance that a cart is paid. A few refuse consent; a few occur only in the log; a few are bots.
+  the chance that a cart is paid. A few refuse consent; a few occur only in the log, so that nobody
+  knows what they agreed to; a few are bots.
 - **Items.** Quality is half the provider's, half their own. Interest in each drifts over days (a slow autoregressive
   trend), is higher when new, and weekends favour some categories. Most are older than the log, some trickle in, two
-  collections are launched: in the middle, and nineteen days before the end. Ids are shuffled: they carry no meaning.
+  collections are launched: in the middle, and nineteen days before the end. Ids are shuffled: they carry no meaning. A few
+  are no longer in the items table.
 - **Requests.** Sessions of one or more requests follow a daily curve and a weekly one (weekends busier and more mobile),
   with slow growth: a drift test that compares two arbitrary days will cry wolf.
 - **Logging policy.** Twelve items are drawn without replacement in proportion to exp(score) (Plackett-Luce), the score

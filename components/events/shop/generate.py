@@ -123,13 +123,15 @@ def _users_table(rng: np.random.Generator, people: People) -> pa.Table:
 
 
 def _items_table(items: Catalogue) -> pa.Table:
+    """Items that are still listed; what was shown before it was taken off the list is only in the log."""
+    rows = items.listed
     return pa.table(
         {
-            "item_id": pa.array(items.ids),
-            "category": _decoded(items.category, np.array(CATEGORIES)),
-            "price": pa.array(items.price),
-            "provider": _decoded(items.provider, np.array(PROVIDERS)),
-            "launched_at": _timestamps(items.launched * 86_400),
+            "item_id": pa.array(items.ids[rows]),
+            "category": _decoded(items.category[rows], np.array(CATEGORIES)),
+            "price": pa.array(items.price[rows]),
+            "provider": _decoded(items.provider[rows], np.array(PROVIDERS)),
+            "launched_at": _timestamps(items.launched[rows] * 86_400),
         }
     )
 

@@ -31,6 +31,9 @@ GENDERS = ("female", "male", "unknown")
 GENDER_SHARES = (0.49, 0.42, 0.09)
 PLANS = ("free", "plus")
 PLUS_SHARE = 0.25
+REFUSE = 0.03
+UNREGISTERED = 0.02
+DELISTED = 0.015
 
 STYLE_DIMENSIONS = 5
 NEW_FOR_DAYS = 12.0
@@ -93,6 +96,8 @@ class Catalogue:
     launched: Floats
     style: Floats
     trend: Floats
+    listed: Bools
+    """Still has a row in the items table when the log is exported."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,8 +117,8 @@ def draw_people(rng: np.random.Generator, *, n: int, bots: int) -> People:
         age_band=rng.choice(AGE_BANDS, size=n, p=AGE_SHARES),
         gender=rng.choice(GENDERS, size=n, p=GENDER_SHARES),
         plan=np.where(plus, PLANS[1], PLANS[0]),
-        consents=(rng.random(n) >= 0.03) | bot,
-        registered=(rng.random(n) >= 0.02) | bot,
+        consents=(rng.random(n) >= REFUSE) | bot,
+        registered=(rng.random(n) >= UNREGISTERED) | bot,
         bot=bot,
         joined=np.where(bot, -30.0, joined),
         activity=np.where(bot, 0.0, rng.gamma(0.75, size=n) + 0.05) * np.where(plus, 1.3, 1.0),
@@ -145,6 +150,7 @@ def draw_catalogue(rng: np.random.Generator, *, m: int) -> Catalogue:
         launched=_launches(rng, m),
         style=rng.normal(size=(m, STYLE_DIMENSIONS)),
         trend=_trends(rng, m),
+        listed=rng.random(m) >= DELISTED,
     )
 
 

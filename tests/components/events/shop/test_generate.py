@@ -232,6 +232,11 @@ def test_some_users_refuse_consent_and_some_are_only_in_the_log(clean: pd.DataFr
     assert 0.005 < len(strangers) / clean.user_id.nunique() < 0.05
 
 
+def test_some_items_are_no_longer_in_the_items_table(clean: pd.DataFrame, items: pd.DataFrame) -> None:
+    delisted = set(clean.item_id) - set(items.item_id)
+    assert 0.003 < len(delisted) / clean.item_id.nunique() < 0.04
+
+
 def test_about_two_in_a_hundred_rows_arrive_hours_late_and_none_after_the_end(
     log: pd.DataFrame, clean: pd.DataFrame
 ) -> None:
