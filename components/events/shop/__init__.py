@@ -3,7 +3,7 @@
 Flow: `world` (who shops, what is sold, who likes what) -> `traffic` (who asks when) -> `behaviour` (what the shop's old
 ranker shows and what people do) -> `dirt` (what goes wrong on the way to a log) -> `generate` (files, contract).
 
-What is simulated, 2026-03-01 to 2026-05-10:
+What is simulated, 2026-03-01 to 2026-05-09:
 
 - **People.** Each has a taste over 12 categories (a few loved, most ignored), a style (a direction in five hidden
   dimensions that items share, so that co-visitation knows more than categories do), a usual price level and a

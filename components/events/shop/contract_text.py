@@ -51,7 +51,7 @@ requests:
   attribution: 24h
 
 bucket: hour                     # features see what had happened, and had arrived, before the hour began
-as_of: "2026-05-11T00:00:00Z"    # when the log was exported; leave it out for "now"
+as_of: "2026-05-10T00:00:00Z"    # when the log was exported; leave it out for "now"
 freshness: 2d
 # Users who refused leave no row behind, nor do those whom the users table does not know.
 consent: {column: consent, table: users, values: [granted]}
