@@ -21,7 +21,7 @@ class SummedGap:
     noise: float
     """What the sum would be, on average, for true gaps of zero and the same users: part of `value` whatever is true."""
     reduced: float
-    """`value` less the part that noise explains (in quadrature, a part at a time), never below zero."""
+    """`value` less what noise adds to it: each part's |gap| made the true one that shows so on average, or zero."""
     standard_error: float
     n_users: int
 
@@ -69,13 +69,27 @@ def summed_gap(
     errors *= math.sqrt(users / (users - 1))
     distance = np.abs(errors).sum(axis=0)
     reach = float(np.quantile(distance, level, method="higher"))
-    variance = (errors**2).mean(axis=1)
+    deviation = np.sqrt((errors**2).mean(axis=1))
     return SummedGap(
         value=value,
         low=max(value - reach, 0.0),
         high=value + reach,
         noise=float(distance.mean()),
-        reduced=float(np.sqrt(np.maximum(found**2 - variance, 0.0)).sum()),
+        reduced=sum(_unfolded(abs(float(gap)), float(error)) for gap, error in zip(found, deviation, strict=True)),
         standard_error=float(np.abs(found[:, None] + errors).sum(axis=0).std(ddof=1)),
         n_users=users,
     )
+
+
+def _unfolded(shown: float, error: float) -> float:
+    """The true size whose noisy absolute value is `shown` on average (mean of a folded normal, Leone et al., 1961)."""
+    if not error > 0 or shown > 6 * error:
+        return shown
+    low, high = 0.0, shown
+    for _ in range(50):
+        middle = (low + high) / 2
+        standardised = middle / error
+        folded = error * math.sqrt(2 / math.pi) * math.exp(-(standardised**2) / 2)
+        folded += middle * math.erf(standardised / math.sqrt(2))
+        low, high = (middle, high) if folded < shown else (low, middle)
+    return low
