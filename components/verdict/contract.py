@@ -52,6 +52,10 @@ class Finding:
     """How many more users would settle an `insufficient`, about; None where that has no meaning."""
     message: str
     """Which thing, what was found, what was needed; one or two sentences with the figures."""
+    needed: str = ""
+    """The bound in words, such as `at least -0.02`; `margin` is the side of it that decided."""
+    excused: str = ""
+    """Why this `insufficient` does not stop a release by itself, by the policy's own rule; empty where it does."""
 
 
 @dataclass(frozen=True, slots=True)
