@@ -130,6 +130,7 @@ def write_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World
         )
         history_user = np.repeat(np.arange(1, users), 4)
         history_item = rng.integers(0, items, history_user.size)
+        known_history = max(history_user.size - 8, 0)
         pq.write_table(
             pa.table(
                 {
@@ -171,7 +172,7 @@ def write_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World
             bucket_seconds=3600,
             features=(),
             cuts=(
-                Cut("test", BEGIN.isoformat(), 1, history_user.size - 8),
+                Cut("test", BEGIN.isoformat(), 1, known_history),
                 Cut("release", BEGIN.isoformat(), 2, history_user.size),
             ),
             outcomes=("click",),
@@ -199,8 +200,8 @@ def write_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World
             "gain": gain,
             "positive": positive,
             "popularity": popularity,
-            "history_user": history_user[: history_user.size - 8],
-            "history_item": history_item[: history_user.size - 8],
+            "history_user": history_user[:known_history],
+            "history_item": history_item[:known_history],
             "country": country,
         }
         return World(dataset, rankings, truth)

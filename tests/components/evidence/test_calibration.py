@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from components.artifacts import documents
+from components.artifacts.digests import digest_tree
+from components.evidence.calibration import measure_calibration
+from components.evidence.contract import Estimate, Evidence
+from components.evidence.reliability import equal_mass_bins, recalibrate
+
+
+@pytest.fixture(scope="module")
+def large(write_world: Callable[..., Any]) -> Any:
+    return write_world(users=400, requests_per_user=2, seed=6, skills={"candidate": 1.0, "random": 0.0})
+
+
+@pytest.fixture(scope="module")
+def measured(large: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
+    out = tmp_path_factory.mktemp("calibration")
+    return measure_calibration(large.dataset, large.rankings, out=out, seed=3), out
+
+
+def one(evidence: Evidence, metric: str, **segment: str) -> Estimate:
+    (found,) = [e for e in evidence.estimates if e.metric == metric and e.segment == segment]
+    return found
+
+
+def predictions(world: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chances, outcomes and users of the candidate's test rows, by scikit-learn."""
+    table = pq.read_table(world.rankings / "rankings.parquet").to_pandas()
+    table = table[table.system == "candidate"]
+    test = world.truth["split"][table.request] == "test"
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(table.score[~test].astype(float), table.positive[~test])
+    user = world.truth["user"][table.request[test]]
+    return fitted.predict(table.score[test].astype(float)), table.positive[test].to_numpy(), user
+
+
+def test_the_evidence_is_whole_and_equal_inputs_give_equal_bytes(
+    large: Any, measured: tuple[Evidence, Path], tmp_path: Path
+) -> None:
+    evidence, out = measured
+    assert documents.load(Evidence, out / "calibration.json") == evidence
+    assert {path.name for path in out.iterdir()} == {"calibration.json", *evidence.tables.values()}
+    measure_calibration(large.dataset, large.rankings, out=tmp_path, seed=3)
+    assert digest_tree(tmp_path) == digest_tree(out)
+
+
+def test_brier_gap_and_slope_agree_with_scikit_learn(large: Any, measured: tuple[Evidence, Path]) -> None:
+    evidence, _ = measured
+    chance, outcome, _ = predictions(large)
+    brier = one(evidence, "brier")
+    assert brier.value == pytest.approx(brier_score_loss(outcome, chance), abs=1e-6)
+    assert brier.detail["skill"] == pytest.approx(1 - brier.value / (outcome.mean() * (1 - outcome.mean())))
+    gap = one(evidence, "calibration_gap")
+    assert gap.value == pytest.approx(outcome.mean() - chance.mean(), abs=1e-6)
+    assert gap.detail["ratio"] == pytest.approx(outcome.mean() / chance.mean(), rel=1e-5)
+    floor = 0.5 / (outcome.size)
+    line = LogisticRegression(C=np.inf).fit(logit(np.clip(chance, floor, 1 - floor))[:, None], outcome)
+    assert one(evidence, "calibration_slope").value == pytest.approx(line.coef_[0, 0], abs=2e-3)
+    assert one(evidence, "calibration_intercept").value == pytest.approx(line.intercept_[0], abs=2e-3)
+
+
+def test_a_calibrated_ranker_is_within_its_intervals_and_the_error_is_near_its_noise(
+    measured: tuple[Evidence, Path],
+) -> None:
+    evidence, _ = measured
+    gap, slope, ece = (one(evidence, name) for name in ("calibration_gap", "calibration_slope", "ece"))
+    assert gap.low < 0 < gap.high
+    assert slope.low < 1 < slope.high
+    assert ece.low <= ece.value <= ece.high
+    assert ece.value < 2.5 * ece.detail["noise"]
+    assert ece.detail["reduced"] < ece.value
+
+
+def test_the_reliability_table_adds_up_to_the_error(large: Any, measured: tuple[Evidence, Path]) -> None:
+    evidence, out = measured
+    table = pq.read_table(out / evidence.tables["bins"]).to_pandas()
+    chance, outcome, _ = predictions(large)
+    assert table.rows.sum() == outcome.size
+    assert table.positives.sum() == outcome.sum()
+    assert (table.rows * table.predicted).sum() == pytest.approx(chance.sum(), rel=1e-5)
+    assert (table.predicted.diff().dropna() > 0).all()
+    assert ((table.lowest <= table.predicted) & (table.predicted <= table.highest)).all()
+    assert ((table.observed_low <= table.observed) & (table.observed <= table.observed_high)).all()
+    error = (table.rows * (table.observed - table.predicted).abs()).sum() / table.rows.sum()
+    assert one(evidence, "ece").value == pytest.approx(error, abs=1e-8)
+
+
+def test_the_map_is_the_isotonic_regression_on_validation(large: Any, measured: tuple[Evidence, Path]) -> None:
+    table = pq.read_table(measured[1] / measured[0].tables["map"])
+    rows = pq.read_table(large.rankings / "rankings.parquet").to_pandas()
+    rows = rows[(rows.system == "candidate") & (large.truth["split"][rows.request] == "validation")]
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(rows.score.astype(float), rows.positive)
+    grid = np.linspace(-4, 4, 200)
+    ours = np.interp(grid, table["score"].to_numpy(), table["probability"].to_numpy())
+    assert ours == pytest.approx(fitted.predict(grid), abs=1e-9)
+
+
+def test_a_shift_between_validation_and_test_is_shown(write_world: Callable[..., Any], tmp_path: Path) -> None:
+    world = write_world(users=300, requests_per_user=2, miscalibration=1.0, skills={"candidate": 1.0, "random": 0.0})
+    found = measure_calibration(world.dataset, world.rankings, out=tmp_path, seed=1)
+    gap, ece = one(found, "calibration_gap"), one(found, "ece")
+    assert gap.low > 0.05
+    assert ece.low > 0.05
+    assert gap.detail["ratio_low"] > 1.2
+    germany = one(found, "calibration_gap", country="DE")
+    assert germany.low > 0
+    assert germany.family == "calibration_gap by group"
+
+
+def test_each_group_has_its_gap_and_its_error(measured: tuple[Evidence, Path]) -> None:
+    evidence, _ = measured
+    for metric in ("calibration_gap", "ece"):
+        grouped = [e for e in evidence.estimates if e.metric == metric and e.segment]
+        assert [e.segment["country"] for e in grouped] == ["DE", "FR", "IT", "unknown"]
+        assert sum(e.detail["rows"] for e in grouped) == one(evidence, metric).detail["rows"]
+        assert sum(e.n_users for e in grouped) == one(evidence, metric).n_users
+        assert sum(e.n_requests for e in grouped) == one(evidence, metric).n_requests
+
+
+@pytest.mark.parametrize(("bias", "kind"), [(-60.0, "no positive"), (60.0, "a positive")])
+def test_one_class_is_missing_evidence_not_a_crash(
+    write_world: Callable[..., Any], tmp_path: Path, bias: float, kind: str
+) -> None:
+    world = write_world(users=10, bias=bias)
+    found = measure_calibration(world.dataset, world.rankings, out=tmp_path, seed=1)
+    assert {e.metric for e in found.estimates} >= {"ece", "brier", "calibration_gap", "calibration_slope"}
+    assert all((e.value, e.low, e.high) == (None, None, None) for e in found.estimates)
+    assert kind in found.sentences[0]
+    assert documents.load(Evidence, tmp_path / "calibration.json") == found
+
+
+def test_without_validation_rows_there_is_missing_evidence_and_a_reason(
+    write_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    world = write_world(users=10)
+    path = world.rankings / "rankings.parquet"
+    table = pq.read_table(path)
+    test = world.truth["split"][table["request"].to_numpy()] == "test"
+    pq.write_table(table.filter(pa.array(test)), path)
+    found = measure_calibration(world.dataset, world.rankings, out=tmp_path, seed=1)
+    assert all(e.value is None for e in found.estimates)
+    assert "no validation rows" in found.sentences[0]
+
+
+def test_test_rows_of_one_class_still_have_an_error_but_no_slope(
+    write_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    world = write_world(users=30, miscalibration=-60.0)
+    found = measure_calibration(world.dataset, world.rankings, out=tmp_path, seed=1)
+    assert one(found, "calibration_slope").value is None
+    assert one(found, "ece").value == pytest.approx(one(found, "calibration_gap").detail["predicted"])
+    assert one(found, "calibration_gap").detail["observed"] == 0
+
+
+def test_equal_predictions_share_a_bin_and_others_are_spread_evenly() -> None:
+    runs = equal_mass_bins(np.repeat([0.1, 0.2, 0.9], [50, 30, 20]), bins=10)
+    assert runs.tolist() == [0] * 50 + [1] * 30 + [2] * 20
+    spread = equal_mass_bins(np.linspace(0, 1, 1000), bins=10)
+    assert np.bincount(spread).tolist() == [100] * 10
+    assert equal_mass_bins(np.zeros(0), bins=10).size == 0
+    assert equal_mass_bins(np.full(5, 0.3), bins=10).tolist() == [0] * 5
+
+
+def test_the_recalibration_line_covers_the_truth_with_correlated_rows() -> None:
+    rng = np.random.default_rng(2)
+    covered, by_row = [], []
+    for _ in range(150):
+        user = np.repeat(np.arange(120), 15)
+        x = rng.normal(-1, 1, user.size)
+        shared = rng.normal(0, 1.0, 120)[user]
+        outcome = rng.random(user.size) < expit(x + shared)
+        # The truth is the line of the population: the shared part flattens it (about 1 / sqrt(1 + 0.346)).
+        line = recalibrate(expit(x), outcome, user, floor=1e-6, level=0.95)
+        loose = recalibrate(expit(x), outcome, np.arange(user.size), floor=1e-6, level=0.95)
+        assert line is not None
+        assert loose is not None
+        covered.append((line.intercept, line.intercept_error * line.critical))
+        by_row.append(loose.intercept_error * loose.critical)
+    intercepts, reach = np.array(covered).T
+    truth = intercepts.mean()
+    assert 0.9 <= np.mean(np.abs(intercepts - truth) <= reach) <= 0.99
+    assert np.mean(np.abs(intercepts - truth) <= by_row) < 0.85
+
+
+@pytest.mark.parametrize(
+    ("chance", "outcome"),
+    [
+        ([0.5] * 6, [True, False] * 3),
+        ([0.1, 0.2, 0.3, 0.7, 0.8, 0.9], [False] * 3 + [True] * 3),
+        ([0.1] * 6, [True] * 6),
+    ],
+)
+def test_there_is_no_line_where_none_is_determined(chance: list[float], outcome: list[bool]) -> None:
+    assert recalibrate(np.array(chance), np.array(outcome), np.arange(6), floor=1e-3, level=0.95) is None
