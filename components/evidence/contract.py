@@ -6,8 +6,8 @@ An evidence directory holds, for each question that was measured in it:
     tables named in `Evidence.tables` (Parquet) and pictures named in `Evidence.reports` (HTML), beside it
 
 Per-user tables have one row a user: user: int32, n_requests: int32, then one column a metric and system
-(`ndcg@10:candidate`). A user's value is the mean over their requests; the overall estimate is the mean over users, so
-that every user counts once and rows are independent.
+(`ndcg@10:candidate`; null where none of the user's requests had a positive). A user's value is the mean over their
+requests; the overall estimate is the mean over users, so that every user counts once and rows are independent.
 """
 
 from __future__ import annotations

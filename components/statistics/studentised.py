@@ -1,6 +1,6 @@
 """Limits from an estimate, its standard error and their resamples: bootstrap-t, alone or simultaneous over families.
 
-Why these limits and no others, with figures: docs/decisions/intervals.md.
+Why these limits and no others, with figures: docs/decisions/0010-intervals.md.
 """
 
 from __future__ import annotations
