@@ -40,10 +40,12 @@ class Feature:
     """One entry of the declarative list: the only source of training, serving, leakage test and documentation."""
 
     name: str
-    entity: Literal["user", "item", "user_category", "user_item", "request"]
-    family: Literal["count", "rate", "recency", "tenure", "trend", "covisitation", "attribute", "context", "value"]
+    entity: Literal["catalogue", "user", "item", "user_category", "user_item", "request"]
+    family: Literal[
+        "count", "rate", "share", "recency", "tenure", "trend", "covisitation", "attribute", "context", "price"
+    ]
     event: str
-    """Event name the family looks at; empty for attributes and context."""
+    """Event name the family looks at; `*` any outcome, `+` a user's first outcome with an item; empty where none is."""
     window_days: float
     """Length of the look-back; 0 means since the beginning."""
     type: Literal["number", "category"]

@@ -1,0 +1,193 @@
+"""The declarative feature list, made from a dataset contract: what is computed for training and looked up in service.
+
+A feature is a name, an entity it belongs to, a family that says how it is computed, the event it looks at and how far back.
+`lookup` interprets the list; nothing else knows how to compute a feature. Attributes of role `segment` or `sensitive`
+never enter it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from components.dataset.contract import Feature
+from components.events.contract import DatasetContract
+
+ANY_OUTCOME = "*"
+FIRST_OUTCOME = "+"
+
+_ITEM_WINDOWS = (1.0, 3.0, 7.0, 14.0, 28.0, 0.0)
+_RATE_WINDOWS = (7.0, 28.0, 0.0)
+_USER_WINDOWS = (7.0, 28.0, 0.0)
+_PAIR_WINDOWS = (28.0, 0.0)
+RECENT_ITEMS = (3, 20, 500)
+"""How many of a user's latest items co-visitation looks at; the last stands for all of them."""
+
+
+def declare(contract: DatasetContract) -> tuple[Feature, ...]:
+    """The features of a contract, in a fixed order with distinct names."""
+    return (
+        *_item_features(contract),
+        *_user_features(contract),
+        *_pair_features(contract),
+        *_covisitation_features(),
+        *_price_features(contract),
+        *_attribute_features(contract),
+    )
+
+
+def outcomes_of(contract: DatasetContract) -> tuple[str, ...]:
+    """Outcome events with a gain above 0, ascending by gain, then by name."""
+    found = [(kind.gain, name) for name, kind in contract.events.items() if kind.role == "outcome" and kind.gain > 0]
+    return tuple(name for _, name in sorted(found))
+
+
+def impression_of(contract: DatasetContract) -> str:
+    """The impression event, or empty where impressions are not logged."""
+    return next((name for name, kind in contract.events.items() if kind.role == "impression"), "")
+
+
+def _past(days: float) -> str:
+    return "ever" if not days else "in the last day" if days == 1 else f"in the last {days:g} days"
+
+
+def _suffix(days: float) -> str:
+    return f"{days:g}d" if days else "all"
+
+
+def _item_features(contract: DatasetContract) -> Iterator[Feature]:
+    outcomes, impression = outcomes_of(contract), impression_of(contract)
+    if impression:
+        for days in _RATE_WINDOWS:
+            yield Feature(
+                f"item_{impression}_{_suffix(days)}", "item", "count", impression, days, "number",
+                f"How often the item was shown {_past(days)}.",
+            )  # fmt: skip
+    for outcome in outcomes:
+        windows = _ITEM_WINDOWS if outcome == outcomes[0] or len(outcomes) == 1 else _RATE_WINDOWS
+        for days in windows:
+            yield Feature(
+                f"item_{outcome}_{_suffix(days)}", "item", "count", outcome, days, "number",
+                f"How many {outcome} events the item had {_past(days)}.",
+            )  # fmt: skip
+        if impression:
+            for days in _RATE_WINDOWS:
+                yield Feature(
+                    f"item_{outcome}_rate_{_suffix(days)}", "item", "rate", outcome, days, "number",
+                    f"Share of the item's impressions {_past(days)} that led to {outcome}, drawn towards the "
+                    "catalogue's rate where impressions are few.",
+                )  # fmt: skip
+    for days in (7.0, 28.0):
+        yield Feature(
+            f"item_new_users_{_suffix(days)}", "item", "count", FIRST_OUTCOME, days, "number",
+            f"How many users took to the item for the first time {_past(days)}.",
+        )  # fmt: skip
+    for days in (7.0, 14.0):
+        yield Feature(
+            f"item_popularity_share_{_suffix(days)}", "item", "share", ANY_OUTCOME, days, "number",
+            f"The item's share of all outcomes {_past(days)}.",
+        )  # fmt: skip
+    yield Feature(
+        "item_trend", "item", "trend", ANY_OUTCOME, 28.0, "number",
+        "The item's outcomes of the last 7 days against a usual week of its last 28.",
+    )  # fmt: skip
+    yield Feature(
+        "item_recency_days", "item", "recency", ANY_OUTCOME, 0.0, "number", "Days since the item's last outcome."
+    )
+    yield Feature("item_age_days", "item", "tenure", "", 0.0, "number", "Days since the item could first be shown.")
+
+
+def _user_features(contract: DatasetContract) -> Iterator[Feature]:
+    impression = impression_of(contract)
+    for days in _USER_WINDOWS:
+        yield Feature(
+            f"user_outcomes_{_suffix(days)}", "user", "count", ANY_OUTCOME, days, "number",
+            f"How many outcomes the user had {_past(days)}.",
+        )  # fmt: skip
+    if impression:
+        yield Feature(
+            "user_rate_28d", "user", "rate", ANY_OUTCOME, 28.0, "number",
+            "Outcomes of the user for each impression in the last 28 days, drawn towards everyone's.",
+        )  # fmt: skip
+    yield Feature(
+        "user_recency_days", "user", "recency", ANY_OUTCOME, 0.0, "number", "Days since the user's last outcome."
+    )
+    yield Feature(
+        "user_tenure_days", "user", "tenure", ANY_OUTCOME, 0.0, "number", "Days since the user's first outcome."
+    )
+
+
+def _pair_features(contract: DatasetContract) -> Iterator[Feature]:
+    impression = impression_of(contract)
+    if contract.item.category:
+        for days in _PAIR_WINDOWS:
+            yield Feature(
+                f"user_category_outcomes_{_suffix(days)}", "user_category", "count", ANY_OUTCOME, days, "number",
+                f"How many outcomes the user had with items of this category {_past(days)}.",
+            )  # fmt: skip
+            yield Feature(
+                f"user_category_share_{_suffix(days)}", "user_category", "share", ANY_OUTCOME, days, "number",
+                f"Share of the user's outcomes {_past(days)} that were in this category.",
+            )  # fmt: skip
+        if impression:
+            yield Feature(
+                "user_category_rate_all", "user_category", "rate", ANY_OUTCOME, 0.0, "number",
+                "Outcomes of the user for each impression of this category, drawn towards everyone's.",
+            )  # fmt: skip
+        yield Feature(
+            "user_category_recency_days", "user_category", "recency", ANY_OUTCOME, 0.0, "number",
+            "Days since the user's last outcome in this category.",
+        )  # fmt: skip
+    yield Feature(
+        "user_item_outcomes_all", "user_item", "count", ANY_OUTCOME, 0.0, "number",
+        "How many outcomes the user had with this very item.",
+    )  # fmt: skip
+    if impression:
+        yield Feature(
+            "user_item_shown_all", "user_item", "count", impression, 0.0, "number",
+            "How often this very item was shown to the user.",
+        )  # fmt: skip
+        yield Feature(
+            "user_item_shown_recency_days", "user_item", "recency", impression, 0.0, "number",
+            "Days since this very item was last shown to the user.",
+        )  # fmt: skip
+
+
+def _covisitation_features() -> Iterator[Feature]:
+    for count in RECENT_ITEMS:
+        which = "all items" if count == RECENT_ITEMS[-1] else f"the latest {count} items"
+        name = "all" if count == RECENT_ITEMS[-1] else f"last_{count}"
+        yield Feature(
+            f"covisitation_{name}", "user_item", "covisitation", ANY_OUTCOME, 0.0, "number",
+            f"How near the item is to {which} the user took, by the users who took both.", str(count),
+        )  # fmt: skip
+
+
+def _price_features(contract: DatasetContract) -> Iterator[Feature]:
+    if contract.item.price:
+        yield Feature(
+            "price_to_users_mean", "user_item", "price", ANY_OUTCOME, 0.0, "number",
+            "The item's price against the mean price of what the user took.", contract.item.price,
+        )  # fmt: skip
+
+
+def _attribute_features(contract: DatasetContract) -> Iterator[Feature]:
+    for entity, attributes in (("user", contract.attributes.users), ("item", contract.attributes.items)):
+        for name, attribute in attributes.items():
+            if attribute.role == "feature":
+                yield Feature(
+                    f"{entity}_{name}" if not name.startswith(f"{entity}_") else name,
+                    "user" if entity == "user" else "item",
+                    "attribute", "", 0.0, attribute.type, f"The {entity}'s {name}, as the team's table has it.", name,
+                )  # fmt: skip
+    for name, attribute in contract.attributes.events.items():
+        if attribute.role == "context":
+            yield Feature(f"context_{name}", "request", "context", "", 0.0, "category", f"The request's {name}.", name)
+
+
+def describe(features: Sequence[Feature]) -> str:
+    """The list as a Markdown table."""
+    lines = ["| feature | entity | family | looks back | meaning |", "| --- | --- | --- | --- | --- |"]
+    for feature in features:
+        back = f"{feature.window_days:g} days" if feature.window_days else "all" if feature.event else ""
+        lines.append(f"| `{feature.name}` | {feature.entity} | {feature.family} | {back} | {feature.meaning} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,298 @@
+"""Makes and keeps the bucket tables: what the kernel looks back on, for every entity of a snapshot.
+
+    tables/tables.json               `TablesManifest`
+    tables/<trail>.<array>.npy       arrays of one `Trail`, memory-mappable
+    tables/takings.*.npy             what each user took
+    tables/neighbours_<bucket>.*.npy co-visitation as of that boundary
+    tables/{users,items}.*.npy       attributes of role feature, categories, prices, first buckets
+
+DuckDB joins, partitions and counts; arrays are written as .npy, which numpy maps without reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from components.artifacts import documents
+from components.dataset.contract import Feature
+from components.dataset.covisitation import Neighbours, Takings, cosine_neighbours, taken_matrix
+from components.dataset.features import ANY_OUTCOME, FIRST_OUTCOME
+from components.dataset.kernel import Ints, Trail
+
+SCHEMA_VERSION = 1
+_NEIGHBOURS = 50
+_PRICE_UNITS = 10_000
+"""Prices are summed as whole ten-thousandths: sums of whole numbers are exact in any order."""
+
+MANIFEST = "tables.json"
+_NPY_HEADER_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class TablesManifest:
+    """What the arrays beside it mean."""
+
+    schema_version: int
+    features: tuple[Feature, ...]
+    bucket_seconds: int
+    origin: int
+    stride: int
+    first_bucket: int
+    latest_bucket: int
+    windows: tuple[int, ...]
+    """Lengths in buckets that the trails were prepared for, ascending."""
+    trails: tuple[str, ...]
+    boundaries: tuple[int, ...]
+    """Buckets at which co-visitation was computed, ascending."""
+    users: int
+    items: int
+    categories: int
+    outcomes: tuple[str, ...]
+    impression: str
+    context: dict[str, tuple[str, ...]]
+    """Known values of each context column, ascending: a value's place is its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """Attributes of users and items as arrays, in their order in the data set."""
+
+    user_attributes: dict[str, NDArray[np.float32]]
+    item_attributes: dict[str, NDArray[np.float32]]
+    item_category: NDArray[np.int32]
+    """-1 where unknown."""
+    item_price: NDArray[np.float64]
+    """NaN where unknown."""
+    item_first_bucket: Ints
+    categories: int
+
+
+def trails_needed(features: Sequence[Feature]) -> tuple[str, ...]:
+    """Names `entity:event` of the trails that a feature list looks back on."""
+    needed: set[str] = set()
+    for feature in features:
+        match feature.family:
+            case "count" | "recency" | "trend":
+                needed.add(f"{feature.entity}:{feature.event}")
+            case "tenure" if feature.entity == "user":
+                needed.add(f"user:{feature.event}")
+            case "rate":
+                needed |= {f"{feature.entity}:{feature.event}", f"{feature.entity}:!", "catalogue:!"}
+                needed.add(f"catalogue:{feature.event}")
+            case "share":
+                whole = "catalogue" if feature.entity == "item" else "user"
+                needed |= {f"{feature.entity}:{feature.event}", f"{whole}:{feature.event}"}
+            case "price":
+                needed |= {"user:$", "user:#"}
+    return tuple(sorted(needed))
+
+
+def windows_needed(features: Sequence[Feature], bucket_seconds: int) -> tuple[int, ...]:
+    """Window lengths in buckets, ascending."""
+    days = {feature.window_days for feature in features if feature.window_days} | {7.0}
+    return tuple(sorted({round(length * 86_400 / bucket_seconds) for length in days}))
+
+
+def build_tables(
+    connection: duckdb.DuckDBPyConnection,
+    entities: Entities,
+    *,
+    features: Sequence[Feature],
+    bucket_seconds: int,
+    boundaries: Sequence[int],
+    outcomes: Sequence[str],
+    impression: str,
+    context: Mapping[str, Sequence[str]],
+    users: int,
+    out: Path,
+) -> TablesManifest:
+    """Write the tables of a snapshot.
+
+    Args:
+        connection: Holds the table `ev`: user, item, category: INTEGER codes; event: VARCHAR; own, enter: BIGINT buckets;
+            outcome, impression, first: BOOLEAN; ts: BIGINT microseconds.
+        entities: Attributes in the data set's order.
+        features: The declarative list.
+        bucket_seconds: Length of a bucket.
+        boundaries: Buckets at which co-visitation is computed, from what is known by then.
+        outcomes: Outcome events.
+        impression: The impression event, or empty.
+        context: Known values of each context column.
+        users: Number of users.
+        out: Empty folder.
+    """
+    low, high = connection.sql("SELECT min(own), max(enter) FROM ev").fetchall()[0]
+    windows = windows_needed(features, bucket_seconds)
+    # One below the first, so that looking back to the origin finds nothing.
+    origin, stride = int(low) - 1, int(high) - int(low) + 3
+    trails = trails_needed(features)
+    prices = np.nan_to_num(entities.item_price, nan=0.0)
+    for name in trails:
+        trail = _trail(connection, name, prices, entities, origin=origin, stride=stride, windows=windows)
+        for array, values in trail.arrays():
+            _save(out, f"{_file(name)}.{array}", values)
+    takings, n_items = _takings(connection, users), len(entities.item_category)
+    for array, kept in (("starts", takings.starts), ("enter", takings.enter), ("items", takings.items)):
+        _save(out, f"takings.{array}", kept)
+    owners = np.repeat(np.arange(users, dtype=np.int32), np.diff(takings.starts))
+    for boundary in boundaries:
+        known = takings.enter <= boundary
+        taken = taken_matrix(owners[known], takings.items[known], n_users=users, n_items=n_items)
+        near = cosine_neighbours(taken, top=_NEIGHBOURS)
+        for array, found in (("starts", near.starts), ("items", near.items), ("similarity", near.similarity)):
+            _save(out, f"neighbours_{boundary}.{array}", found)
+    for owner, attributes in (("users", entities.user_attributes), ("items", entities.item_attributes)):
+        for name, held in attributes.items():
+            _save(out, f"{owner}.{_file(name)}", held)
+    _save(out, "items.category!", entities.item_category)
+    _save(out, "items.price!", entities.item_price)
+    _save(out, "items.first_bucket!", entities.item_first_bucket)
+    manifest = TablesManifest(
+        schema_version=SCHEMA_VERSION,
+        features=tuple(features),
+        bucket_seconds=bucket_seconds,
+        origin=origin,
+        stride=stride,
+        first_bucket=int(low),
+        latest_bucket=int(high),
+        windows=windows,
+        trails=trails,
+        boundaries=tuple(boundaries),
+        users=users,
+        items=n_items,
+        categories=entities.categories,
+        outcomes=tuple(outcomes),
+        impression=impression,
+        context={name: tuple(values) for name, values in context.items()},
+    )
+    documents.save(manifest, out / MANIFEST)
+    return manifest
+
+
+_KEY = {
+    "catalogue": "0",
+    "item": "item",
+    "user": "user",
+    "user_category": "user::BIGINT * {categories} + category",
+    "user_item": "user::BIGINT * {items} + item",
+}
+
+
+def _trail(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    prices: NDArray[np.float64],
+    entities: Entities,
+    *,
+    origin: int,
+    stride: int,
+    windows: Sequence[int],
+) -> Trail:
+    """The trail `entity:event`; DuckDB counts its events by key, bucket and arrival first.
+
+    Events besides names: `*` any outcome, `+` first outcomes, `!` impressions, `#` outcomes with a price, `$` their prices.
+    """
+    entity, _, event = name.partition(":")
+    key = _KEY[entity].format(categories=max(entities.categories, 1), items=max(len(entities.item_category), 1))
+    priced = event in ("#", "$")
+    where = {
+        ANY_OUTCOME: "outcome",
+        FIRST_OUTCOME: "first",
+        "!": "impression",
+        "#": "outcome AND priced",
+        "$": "outcome AND priced",
+    }.get(event, "event = $event")
+    if entity == "user_category":
+        where += " AND category >= 0"
+    weight = "sum(price_units)::BIGINT" if event == "$" else "count(*)::BIGINT"
+    source = "ev"
+    if priced:
+        units = np.round(prices * _PRICE_UNITS).astype(np.int64)
+        has_price = np.isfinite(entities.item_price)
+        connection.register(
+            "item_prices",
+            _arrow({"item": np.arange(len(units), dtype=np.int32), "price_units": units, "priced": has_price}),
+        )
+        source = "ev JOIN item_prices USING (item)"
+    query = (
+        f"SELECT ({key})::BIGINT AS key, own, enter, {weight} AS weight FROM {source} WHERE {where} "
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    relation = connection.sql(query, params={"event": event}) if "$event" in query else connection.sql(query)
+    held = relation.fetchnumpy()
+    return Trail.of(
+        np.asarray(held["key"], np.int64),
+        np.asarray(held["own"], np.int64),
+        np.asarray(held["enter"], np.int64),
+        np.asarray(held["weight"], np.int64),
+        origin=origin,
+        stride=stride,
+        windows=np.array(windows, np.int64),
+    )
+
+
+def _takings(connection: duckdb.DuckDBPyConnection, users: int) -> Takings:
+    held = connection.sql(
+        "SELECT user, enter, item FROM ev WHERE outcome ORDER BY user, enter, ts, item, event"
+    ).fetchnumpy()
+    owners = np.asarray(held["user"], np.int64)
+    starts = np.searchsorted(owners, np.arange(users + 1)).astype(np.int64)
+    return Takings(starts, np.asarray(held["enter"], np.int64), np.asarray(held["item"], np.int32))
+
+
+def _arrow(columns: dict[str, NDArray[Any]]) -> Any:
+    import pyarrow as pa
+
+    return pa.table(columns)
+
+
+def _file(name: str) -> str:
+    """A name as part of a file name; distinct names stay distinct."""
+    return "".join(char if char.isalnum() or char in "_-" else f"%{ord(char):02x}" for char in name)
+
+
+def _save(out: Path, name: str, values: NDArray[Any]) -> None:
+    np.save(out / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+
+
+def load_array(folder: Path, name: str) -> NDArray[Any]:
+    """One array, mapped into memory rather than read."""
+    path = folder / f"{name}.npy"
+    # An empty array has no bytes that could be mapped.
+    empty = path.stat().st_size <= _NPY_HEADER_BYTES
+    held: NDArray[Any] = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+    return held
+
+
+def load_trail(folder: Path, name: str, manifest: TablesManifest) -> Trail:
+    """One trail, mapped into memory."""
+    arrays = ["on_time.marks", "on_time.total", "late_enter.marks", "late_enter.total", "late_own", "late_first"]
+    for index in range(len(manifest.windows)):
+        arrays += [f"late_leave_{index}.marks", f"late_leave_{index}.total"]
+    held = {array: load_array(folder, f"{_file(name)}.{array}") for array in arrays}
+    return Trail.from_arrays(
+        held, origin=manifest.origin, stride=manifest.stride, windows=np.array(manifest.windows, np.int64)
+    )
+
+
+def load_takings(folder: Path) -> Takings:
+    """What each user took."""
+    return Takings(*(load_array(folder, f"takings.{name}") for name in ("starts", "enter", "items")))
+
+
+def load_neighbours(folder: Path, boundary: int) -> Neighbours:
+    """Co-visitation as of one boundary."""
+    parts = (load_array(folder, f"neighbours_{boundary}.{name}") for name in ("starts", "items", "similarity"))
+    return Neighbours(*parts)
+
+
+def load_attribute(folder: Path, owner: str, name: str) -> NDArray[Any]:
+    """One attribute of users or items; `category!`, `price!` and `first_bucket!` are the parts items play."""
+    return load_array(folder, f"{owner}.{name if name.endswith('!') else _file(name)}")
