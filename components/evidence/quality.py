@@ -47,9 +47,10 @@ CONVENTIONS = {
     "differences": "Paired: candidate minus the other on the same requests of the same users.",
     "families": "Intervals of one family hold together (max-t); the others stand alone.",
     "category_diversity": "Share of the pairs in a list whose categories differ; unknown counts as one category.",
-    "novelty": "Mean -log2 share of earlier outcomes of the items shown, in bits, one outcome added to each item.",
+    "novelty": "Mean -log2 share of all earlier popularity that an item shown has, in bits, one added to each item's.",
     "popular_share": "Share of exposure, 1 / log2(1 + rank), that the most popular tenth of the eligible items gets.",
-    "popularity": "Mean earlier outcomes of the items shown, divided by that of the items in the users' own history.",
+    "popularity": "Mean popularity before the test, as the rankings' catalogue counts it, of the items shown, divided by "
+    "that of the items in the users' own history.",
     "overlap": "Share of the first k items that the incumbent also has among its first k.",
     "coverage": "Share of the eligible items that at least one list of the held-out requests shows: exact for these "
     "requests, larger for more of them.",

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -68,6 +69,8 @@ class Ranked:
     """By item index: outcomes before the test cut."""
     _requests: pa.Table
     _rows: pa.Table
+    _slices: dict[str, tuple[int, int]]
+    """First row and number of rows of each system."""
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -84,7 +87,7 @@ class Ranked:
 
     def requests(self, split: Split) -> Requests:
         """The requests of a split."""
-        table = self._requests.filter(pa.compute.equal(self._requests["split"].cast(pa.string()), split))
+        table = self._requests.filter(pc.equal(self._requests["split"].cast(pa.string()), split))
         lists = table["ideal_gains"].combine_chunks()
         lengths = np.diff(lists.offsets.to_numpy())
         padded = np.zeros((table.num_rows, int(lengths.max(initial=0))), dtype=np.float32)
@@ -98,7 +101,7 @@ class Ranked:
 
     def rows(self, system: str, requests: Requests) -> Rows:
         """A system's rows for these requests; a request that it has no rows for has an empty list."""
-        chosen = self._rows.filter(pa.compute.equal(self._rows["system"].cast(pa.string()), system))
+        chosen = self._rows.slice(*self._slices.get(system, (0, 0)))
         request = _array(chosen, "request", np.int32)
         place = np.searchsorted(requests.request, request)
         known = place < requests.request.size
@@ -134,7 +137,7 @@ def open_rankings(dataset: Path, rankings: Path) -> Ranked:
     item = _array(catalogue, "item", np.int64)
     eligible[item] = _array(catalogue, "eligible", np.bool_)
     popularity[item] = _array(catalogue, "popularity", np.float64)
-    return Ranked(described, manifest, eligible, popularity, requests, rows)
+    return Ranked(described, manifest, eligible, popularity, requests, rows, _slices(rows))
 
 
 def read_columns(path: Path, columns: Sequence[str], *, dictionary: Sequence[str] = ()) -> pa.Table:
@@ -189,7 +192,7 @@ def _system_faults(manifest: Rankings, rows: pa.Table) -> list[Fault]:
     declared = {system.name for system in manifest.systems}
     if CANDIDATE not in declared:
         return [Fault("rankings.json, systems", ", ".join(sorted(declared)) or "none", f"one called {CANDIDATE}")]
-    present = set(pa.compute.unique(rows["system"].cast(pa.string())).to_pylist())
+    present = set(pc.unique(rows["system"].cast(pa.string())).to_pylist())
     if present != declared and rows.num_rows:
         return [Fault("rankings.parquet, system", ", ".join(sorted(present)), ", ".join(sorted(declared)))]
     return []
@@ -207,12 +210,32 @@ def _request_faults(requests: pa.Table, rows: pa.Table) -> list[Fault]:
     return found
 
 
+def _codes(rows: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
+    """System names in order of appearance, and the place of each row's system among them."""
+    system = rows["system"].combine_chunks()
+    if pa.types.is_dictionary(system.type):
+        # Chunks may carry dictionaries of their own; one encoding over all of them orders names by appearance.
+        system = system.cast(system.type.value_type)
+    encoded = system.dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _slices(rows: pa.Table) -> dict[str, tuple[int, int]]:
+    if not rows.num_rows:
+        return {}
+    names, code = _codes(rows)
+    counts = np.bincount(code, minlength=len(names))
+    starts = np.cumsum(counts) - counts
+    return {name: (int(start), int(count)) for name, start, count in zip(names, starts, counts, strict=True)}
+
+
 def _order_faults(rows: pa.Table) -> list[Fault]:
     """Ranks that do not count 1, 2, 3 within each list: a repeated or skipped rank would lose a row in silence."""
     if not rows.num_rows:
         return []
-    system = rows["system"].combine_chunks()
-    code = (system if pa.types.is_dictionary(system.type) else system.dictionary_encode()).indices.to_numpy()
+    code = _codes(rows)[1]
+    if not (np.diff(code) >= 0).all():
+        return [Fault("rankings.parquet, system", "a system's rows in several places", "rows ordered by system")]
     request, rank = rows["request"].to_numpy(), rows["rank"].to_numpy()
     same = (code[1:] == code[:-1]) & (request[1:] == request[:-1])
     wrong = int((rank[0] != 1) + np.sum(rank[1:] != np.where(same, rank[:-1] + 1, 1)))

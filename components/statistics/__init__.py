@@ -19,12 +19,14 @@ from components.statistics.decisions import Answer, Direction, decide
 from components.statistics.gaps import SummedGap, summed_gap
 from components.statistics.intervals import Intervals
 from components.statistics.multiplicity import benjamini_hochberg, holm
+from components.statistics.pooling import Shrunk, pool_small, shrink
 from components.statistics.power import minimum_detectable_effect, more_users_needed
 
 __all__ = [
     "Answer",
     "Direction",
     "Intervals",
+    "Shrunk",
     "SummedGap",
     "benjamini_hochberg",
     "decide",
@@ -34,7 +36,9 @@ __all__ = [
     "minimum_detectable_effect",
     "more_users_needed",
     "paired_ratios",
+    "pool_small",
     "pooled_means",
+    "shrink",
     "summed_gap",
     "user_bootstrap",
 ]

@@ -267,6 +267,7 @@ def test_one_user_and_no_category_or_segment_are_measured(write_world: Callable[
             "999; needed 0 to 49",
         ),
         ("rankings.parquet", lambda t: with_column(t, "system", ["other"] * t.num_rows), "rankings.parquet, system"),
+        ("rankings.parquet", lambda t: pa.concat_tables([t, t.slice(0, 12)]), "rows ordered by system"),
         ("requests.parquet", lambda t: t.slice(0, t.num_rows - 1), "1 that requests.parquet lacks"),
         ("requests.parquet", lambda t: pa.concat_tables([t, t.slice(0, 1)]), "the same request twice"),
         ("requests.parquet", lambda t: with_column(t, "user", [None, *t["user"].to_pylist()[1:]]), "1 nulls"),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -276,3 +279,24 @@ def test_limits_always_enclose_the_estimate_within_the_bounds(table: np.ndarray,
     assert (found.low[measured] <= found.estimate[measured] + 1e-9).all()
     assert (found.high[measured] >= found.estimate[measured] - 1e-9).all()
     assert (found.high[measured] <= 1).all()
+
+
+def test_another_processors_kernels_and_more_threads_give_the_same_bytes() -> None:
+    program = (
+        "import numpy as np, hashlib; from components.statistics import group_differences;"
+        "rng = np.random.default_rng(0); v = rng.random((3000, 4)); g = rng.integers(0, 6, 3000) == np.arange(6)[:, None];"
+        "f = group_differences(v, groups=g, seed=1, simultaneous=True);"
+        "print(hashlib.sha256(f.low.tobytes() + f.high.tobytes()).hexdigest())"
+    )
+    machines = [("1", "Nehalem"), ("2", "Haswell")]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "OPENBLAS_CORETYPE": core},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads, core in machines
+    }
+    assert len(digests) == 1
