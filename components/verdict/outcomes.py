@@ -1,0 +1,39 @@
+"""From the outcomes of all criteria to one answer, one sentence and the messages that stop a release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.verdict.contract import FrozenPolicy, Outcome
+
+
+def is_passed(outcomes: Sequence[Outcome]) -> bool:
+    """Whether nothing stops the release and something could have: where no blocking rule applied, nothing was judged."""
+    applied = any(outcome.blocking and not outcome.not_applicable for outcome in outcomes)
+    return applied and not any(outcome.blocks for outcome in outcomes)
+
+
+def summarise(outcomes: Sequence[Outcome], frozen: FrozenPolicy) -> str:
+    """The verdict in one sentence."""
+    label = f"policy {frozen.name}@{frozen.version}"
+    applied = [outcome for outcome in outcomes if not outcome.not_applicable]
+    stopping = [outcome for outcome in applied if outcome.blocks]
+    blocking = [outcome for outcome in applied if outcome.blocking or outcome.blocks]
+    excused = len(outcomes) - len(applied)
+    aside = f" ({excused} {'does' if excused == 1 else 'do'} not apply)" if excused else ""
+    criteria = f"{len(blocking)} blocking {'criterion' if len(blocking) == 1 else 'criteria'}"
+    if not blocking:
+        return f"Blocked: no blocking criterion of {label} applied, so nothing was judged{aside}."
+    if stopping:
+        named = ", ".join(f"{outcome.criterion} ({outcome.answer})" for outcome in stopping)
+        return f"Blocked by {len(stopping)} of {criteria} of {label}: {named}{aside}."
+    noted = [outcome.criterion for outcome in applied if outcome.answer != "pass"]
+    remark = f"; to read before approving: {', '.join(noted)}" if noted else ""
+    return f"Passed: nothing stops the release under the {criteria} of {label}{aside}{remark}."
+
+
+def stopping_messages(outcome: Outcome) -> list[str]:
+    """Messages of the findings for which an outcome stops the release; none where it does not."""
+    if not outcome.blocks:
+        return []
+    return [finding.message for finding in outcome.findings if finding.answer != "pass" and not finding.excused]
