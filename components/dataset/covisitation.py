@@ -17,7 +17,7 @@ from scipy import sparse
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_BLOCK = 1_024
+_BLOCK_ENTRIES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,37 @@ def taken_matrix(users: NDArray[np.int32], items: NDArray[np.int32], *, n_users:
 def cosine_neighbours(taken: sparse.csr_array, *, top: int) -> Neighbours:
     """The `top` nearest items of each item; fewer where fewer were ever taken together.
 
-    Works on blocks of items: memory grows with one block's co-visited pairs, not with the square of the catalogue.
+    Works on blocks of items: a block has about four million pairs whatever the catalogue.
     """
     n_items = taken.shape[1]
     by_item = sparse.csr_array(taken.T)
-    norms = np.sqrt(np.diff(by_item.indptr).astype(np.float64))
+    norms = np.sqrt(np.maximum(np.diff(by_item.indptr), 1).astype(np.float64))
     counts, neighbours, similarity = [np.zeros(1, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.float64)]
-    for begin in range(0, n_items, _BLOCK):
-        together = sparse.csr_array(by_item[begin : begin + _BLOCK] @ taken)
-        rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-        apart = rows + begin != together.indices
-        rows, others, both = rows[apart], together.indices[apart], together.data[apart]
-        cosine = both / (norms[rows + begin] * norms[others])
-        order = np.lexsort((others, -cosine, rows))
-        rank = np.arange(len(order)) - np.searchsorted(rows[order], rows[order], side="left")
-        nearest = order[rank < top]
-        nearest = nearest[np.lexsort((others[nearest], rows[nearest]))]
-        counts.append(np.bincount(rows[nearest], minlength=together.shape[0]))
-        neighbours.append(others[nearest].astype(np.int32))
-        similarity.append(cosine[nearest])
+    rows = max(1, _BLOCK_ENTRIES // max(n_items, 1))
+    for begin in range(0, n_items, rows):
+        cosine = (by_item[begin : begin + rows] @ taken).toarray()
+        cosine /= norms[begin : begin + rows, None]
+        cosine /= norms[None, :]
+        here = np.arange(len(cosine))
+        cosine[here, here + begin] = 0.0
+        nearest = _largest(cosine, top)
+        row, item = np.nonzero(nearest)
+        counts.append(np.bincount(row, minlength=len(cosine)))
+        neighbours.append(item.astype(np.int32))
+        similarity.append(cosine[row, item])
     return Neighbours(np.concatenate(counts).cumsum(), np.concatenate(neighbours), np.concatenate(similarity))
+
+
+def _largest(values: Floats, top: int) -> NDArray[np.bool_]:
+    """Marks the `top` largest positive entries of each row; among equals the leftmost."""
+    if top >= values.shape[1]:
+        return values > 0
+    bound = np.partition(values, values.shape[1] - top, axis=1)[:, -top][:, None]
+    above = values > bound
+    equal = (values == bound) & (values > 0)
+    room = top - above.sum(axis=1, keepdims=True)
+    marked: NDArray[np.bool_] = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    return marked
 
 
 @dataclass(frozen=True, slots=True)

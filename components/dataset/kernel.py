@@ -90,7 +90,7 @@ class Trail:
             windows,
             tuple(
                 # One that arrives after its window has passed leaves as it enters: it never counts.
-                Sorted.of(late_keys, np.maximum(late_enter_all, late_own_all + window), late_weights, **place)
+                _within(late_keys, np.maximum(late_enter_all, late_own_all + window), late_weights, **place)
                 for window in windows.tolist()
             ),
         )
@@ -179,6 +179,12 @@ class Trail:
         inside = np.maximum(place, 0)
         known = (place >= 0) & (marks[inside] >= self._floor(keys)) & (keys >= 0)
         return np.where(known, values[inside].astype(np.float64), np.nan)
+
+
+def _within(keys: Ints, buckets: Ints, weights: Ints, *, origin: int, stride: int) -> Sorted:
+    """As `Sorted.of`, without what lies beyond the stride: nobody asks there, and another key's marks begin."""
+    inside = buckets - origin < stride
+    return Sorted.of(keys[inside], buckets[inside], weights[inside], origin=origin, stride=stride)
 
 
 def _running(keys: Ints, values: Ints, pick: np.ufunc) -> Ints:
