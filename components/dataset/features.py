@@ -8,6 +8,7 @@ never enter it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from components.dataset.contract import Feature
 from components.events.contract import DatasetContract
@@ -25,14 +26,20 @@ RECENT_ITEMS = (3, 20, 500)
 
 def declare(contract: DatasetContract) -> tuple[Feature, ...]:
     """The features of a contract, in a fixed order with distinct names."""
-    return (
+    computed = (
         *_item_features(contract),
         *_user_features(contract),
         *_pair_features(contract),
         *_covisitation_features(),
         *_price_features(contract),
-        *_attribute_features(contract),
     )
+    # A team's attribute may be called as one of ours is; ours keeps the name.
+    taken = {feature.name for feature in computed}
+    declared = (
+        replace(feature, name=f"{feature.name}_attribute") if feature.name in taken else feature
+        for feature in _attribute_features(contract)
+    )
+    return (*computed, *declared)
 
 
 def outcomes_of(contract: DatasetContract) -> tuple[str, ...]:
