@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from components.statistics.bounded import permitted_tail, unless_alike, within_bounds
+from components.statistics.bounded import (
+    Side,
+    commonest_values,
+    deviants,
+    open_sides,
+    permitted_tail,
+    widened,
+    within_bounds,
+)
 from components.statistics.intervals import Intervals
 from components.statistics.moments import (
     Floats,
@@ -67,17 +75,13 @@ def user_bootstrap(
     exact, drawn = sums_and_resamples(np.hstack([filled, filled**2, present]), members, resamples=resamples, seed=seed)
     moments, resampled = (Moments.of(sums, square_resolution(filled)) for sums in (exact, drawn))
     quantity = _Quantity(moments.mean, moments.variance, moments.count - 1, resampled.mean, resampled.variance)
-    low_tail, high_tail = np.ones(moments.mean.shape, bool), np.ones(moments.mean.shape, bool)
     if bounds is not None:
         _check_bounds(table, bounds)
-        deviation = np.sqrt(moments.variance * moments.count)
-        low_tail = ~(moments.mean + centre - bounds[0] < deviation)
-        high_tail = ~(bounds[1] - moments.mean - centre < deviation)
     families = _families(simultaneous, families, moments.mean.shape)
     found = _limits(
         quantity,
         count=moments.count,
-        tails=(low_tail, high_tail),
+        tails=open_sides(moments.mean + centre, moments.variance, moments.count, bounds),
         level=level,
         families=families,
         method=f"user bootstrap-t, {resamples} resamples",
@@ -85,9 +89,8 @@ def user_bootstrap(
     found = replace(found, estimate=found.estimate + centre, low=found.low + centre, high=found.high + centre)
     if bounds is None:
         return found
-    return within_bounds(
-        found, table, members, bounds=bounds, tail=permitted_tail(families, found.estimate.shape, level=level)
-    )
+    others = deviants(table, members, commonest_values(bounds))
+    return within_bounds(found, others, bounds=bounds, tail=permitted_tail(families, found.estimate.shape, level=level))
 
 
 def group_differences(
@@ -126,30 +129,30 @@ def group_differences(
         ValueError: As in `user_bootstrap`.
     """
     table, members = _checked(values, groups, resamples=resamples, level=level)
-    present = ~np.isnan(table)
-    filled, centre = centred(table, present)
-    (inside, outside), (drawn_inside, drawn_outside) = group_and_rest(
-        filled, present, members, _rest_members(groups, rest), resamples=resamples, seed=seed
+    if bounds is not None:
+        _check_bounds(table, bounds)
+    centre = centred(table, ~np.isnan(table))[1]
+    inside, outside = _sides(
+        table, members, _rest_members(groups, rest), centre, bounds, resamples=resamples, seed=seed
     )
+    here, there = inside.moments, outside.moments
     quantity = _Quantity(
-        inside.mean - outside.mean,
-        inside.variance + outside.variance,
-        welch_degrees(inside.variance, inside.count, outside.variance, outside.count),
-        drawn_inside.mean - drawn_outside.mean,
-        drawn_inside.variance + drawn_outside.variance,
+        here.mean - there.mean,
+        here.variance + there.variance,
+        welch_degrees(here.variance, here.count, there.variance, there.count),
+        inside.resampled.mean - outside.resampled.mean,
+        inside.resampled.variance + outside.resampled.variance,
     )
-    families = _families(simultaneous, families, inside.mean.shape)
+    families = _families(simultaneous, families, here.mean.shape)
     found = _limits(
         quantity,
-        count=inside.count,
+        count=here.count,
         level=level,
         families=families,
         method=f"user bootstrap-t of group minus rest, {resamples} resamples",
     )
-    if bounds is not None:
-        _check_bounds(table, bounds)
     tail = permitted_tail(families, found.estimate.shape, level=level)
-    return unless_alike(found, inside, outside, centre=centre, bounds=bounds, tail=tail)
+    return widened(found, inside, outside, bounds=bounds, tail=tail, log=False)
 
 
 def group_ratios(
@@ -162,6 +165,7 @@ def group_ratios(
     level: float = 0.95,
     simultaneous: bool = False,
     families: NDArray[np.int64] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Intervals:
     """Mean of each group divided by the mean of its rest, per column; values >= 0.
 
@@ -176,29 +180,34 @@ def group_ratios(
         ValueError: As in `user_bootstrap`, and if a value is negative.
     """
     table, members = _checked(values, groups, resamples=resamples, level=level)
-    _check_bounds(table, (0.0, np.inf))
-    present = ~np.isnan(table)
-    (inside, outside), (drawn_inside, drawn_outside) = group_and_rest(
-        np.where(present, table, 0.0), present, members, _rest_members(groups, rest), resamples=resamples, seed=seed
+    bounds = (0.0, np.inf) if bounds is None else bounds
+    _check_bounds(table, (max(bounds[0], 0.0), bounds[1]))
+    nowhere = np.zeros(table.shape[1])
+    inside, outside = _sides(
+        table, members, _rest_members(groups, rest), nowhere, bounds, resamples=resamples, seed=seed
     )
+    here, there, drawn_here, drawn_there = inside.moments, outside.moments, inside.resampled, outside.resampled
     with np.errstate(divide="ignore", invalid="ignore"):
-        share, rest_share = inside.variance / inside.mean**2, outside.variance / outside.mean**2
+        share, rest_share = here.variance / here.mean**2, there.variance / there.mean**2
+        log = np.log(here.mean) - np.log(there.mean)
         quantity = _Quantity(
-            np.log(inside.mean) - np.log(outside.mean),
+            np.where(np.isfinite(log), log, np.nan),
             share + rest_share,
-            welch_degrees(share, inside.count, rest_share, outside.count),
-            np.log(drawn_inside.mean) - np.log(drawn_outside.mean),
-            drawn_inside.variance / drawn_inside.mean**2 + drawn_outside.variance / drawn_outside.mean**2,
+            welch_degrees(share, here.count, rest_share, there.count),
+            np.log(drawn_here.mean) - np.log(drawn_there.mean),
+            drawn_here.variance / drawn_here.mean**2 + drawn_there.variance / drawn_there.mean**2,
         )
-        ratio = np.where(outside.mean > 0, inside.mean / outside.mean, np.nan)
-    return _ratios(
-        ratio,
+        ratio = np.where(there.mean > 0, here.mean / there.mean, np.nan)
+    families = _families(simultaneous, families, ratio.shape)
+    found = _limits(
         quantity,
-        count=inside.count,
+        count=here.count,
         level=level,
-        families=_families(simultaneous, families, ratio.shape),
+        families=families,
         method=f"user bootstrap-t of the log ratio to the rest, {resamples} resamples",
     )
+    tail = permitted_tail(families, ratio.shape, level=level)
+    return _exponential(ratio, widened(found, inside, outside, bounds=bounds, tail=tail, log=True))
 
 
 def paired_ratios(
@@ -244,14 +253,14 @@ def paired_ratios(
     pair = Pair(square_resolution(above), square_resolution(under))
     log, variance, ratio, count = pair.log_ratio(exact)
     logs, variances, _, _ = pair.log_ratio(drawn)
-    return _ratios(
-        ratio,
-        _Quantity(log, variance, count - 1, logs, variances),
+    found = _limits(
+        _Quantity(np.where(np.isfinite(log), log, np.nan), variance, count - 1, logs, variances),
         count=count,
         level=level,
         families=_families(simultaneous, families, ratio.shape),
         method=f"user bootstrap-t of the log ratio, {resamples} resamples",
     )
+    return _exponential(ratio, found)
 
 
 def pooled_means(
@@ -352,6 +361,29 @@ def _rest_members(groups: NDArray[np.bool_], rest: NDArray[np.bool_] | None) -> 
     return _members(rest, groups.shape[1])
 
 
+def _sides(
+    table: Floats,
+    members: Members,
+    rest: Members | None,
+    centre: Floats,
+    bounds: tuple[float, float] | None,
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[Side, Side]:
+    """Each group and its rest; `centre` is taken off the values before they are summed."""
+    present = ~np.isnan(table)
+    filled = np.where(present, table - centre, 0.0)
+    (inside, outside), (drawn_inside, drawn_outside) = group_and_rest(
+        filled, present, members, rest, resamples=resamples, seed=seed
+    )
+    values = commonest_values(bounds)
+    others = deviants(table, members, values)
+    everyone = [np.arange(table.shape[0])]
+    rest_others = deviants(table, everyone, values) - others if rest is None else deviants(table, rest, values)
+    return Side(inside, drawn_inside, centre, others), Side(outside, drawn_outside, centre, rest_others)
+
+
 def _check_bounds(table: Floats, bounds: tuple[float, float]) -> None:
     smallest, largest = np.nanmin(table, initial=np.inf), np.nanmax(table, initial=-np.inf)
     if smallest < bounds[0] or largest > bounds[1]:
@@ -415,15 +447,5 @@ def _sizes(families: NDArray[np.int64]) -> str:
     return "/".join(str(size) for size in sorted(set(np.unique(families, return_counts=True)[1].tolist())))
 
 
-def _ratios(
-    ratio: Floats,
-    logarithm: _Quantity,
-    *,
-    count: Floats,
-    level: float,
-    families: NDArray[np.int64] | None,
-    method: str,
-) -> Intervals:
-    log = np.where(np.isfinite(logarithm.estimate), logarithm.estimate, np.nan)
-    found = _limits(replace(logarithm, estimate=log), count=count, level=level, families=families, method=method)
-    return replace(found, estimate=ratio, low=np.exp(found.low), high=np.exp(found.high))
+def _exponential(ratio: Floats, logarithm: Intervals) -> Intervals:
+    return replace(logarithm, estimate=ratio, low=np.exp(logarithm.low), high=np.exp(logarithm.high))

@@ -80,5 +80,5 @@ def pool_small(groups: NDArray[np.bool_], *, smallest: int) -> tuple[NDArray[np.
     if smallest < 1:
         raise ValueError(f"smallest: found {smallest}; needed at least 1.")
     small: NDArray[np.bool_] = groups.sum(axis=1) < smallest
-    together: NDArray[np.bool_] = groups[small].any(axis=0)
+    together = np.asarray(groups[small].any(axis=0), dtype=np.bool_)
     return small, together

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,25 +51,26 @@ def poisson_weights(seed: int, block: int, *, users: int, resamples: int) -> NDA
     return _POISSON[words.view(np.uint16)[: users * resamples]].reshape(users, resamples)
 
 
-def on_grid(terms: NDArray[np.float64], *, spare_bits: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Whole numbers and the unit of each column, such that numbers * unit is `terms` rounded to the grid.
+def grid_units(terms: NDArray[np.float64], *, spare_bits: int) -> NDArray[np.float64]:
+    """Unit of each column's grid, shape (terms,): a power of two, so that dividing by it rounds nothing.
 
     Args:
         terms: Shape (users, terms), finite.
         spare_bits: Bits of a double kept free for adding: log2 of the largest number of times a term may be added.
     """
-    largest = np.abs(terms).max(axis=0, initial=0.0)
-    _, exponent = np.frexp(largest)
-    unit = np.ldexp(1.0, exponent - (52 - spare_bits))
-    return np.rint(terms / unit), unit
+    largest = np.maximum(terms.max(axis=0, initial=0.0), -terms.min(axis=0, initial=0.0))
+    units: NDArray[np.float64] = np.ldexp(1.0, np.frexp(largest)[1] - (52 - spare_bits))
+    return units
 
 
 def group_sums(terms: NDArray[np.float64], members: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
     """Sum of each term over each group's users, shape (groups, terms); the same whatever the order of adding."""
-    numbers, unit = on_grid(terms, spare_bits=_bits(terms.shape[0]))
+    unit = grid_units(terms, spare_bits=_bits(terms.shape[0]))
     sums = np.empty((len(members), terms.shape[1]))
-    for index, users in enumerate(members):
-        sums[index] = numbers[users].sum(axis=0)
+    for column in range(terms.shape[1]):
+        numbers = np.rint(terms[:, column] / unit[column])
+        for index, users in enumerate(members):
+            sums[index, column] = numbers[users].sum()
     return sums * unit
 
 
@@ -77,7 +79,7 @@ def resampled_sums(
 ) -> NDArray[np.float64]:
     """Weighted sum of each term over each group's users in each resample, shape (groups, terms, resamples).
 
-    A user has the same weights in every group and term. Memory is the result and one block of users' weights.
+    A user has the same weights in every group and term. Memory is the result and one block of users.
 
     Args:
         terms: Shape (users, terms), finite.
@@ -86,20 +88,19 @@ def resampled_sums(
         seed: Seed; with the order of users it fixes every weight.
     """
     users, columns = terms.shape
-    numbers, unit = on_grid(terms, spare_bits=_bits(users * _LARGEST_WEIGHT))
+    unit = grid_units(terms, spare_bits=_bits(users * _LARGEST_WEIGHT))
     sums = np.zeros((len(members), columns, resamples))
-    starts = range(0, users, _BLOCK_USERS)
-    edges = np.array([*starts, users])
+    edges = np.array([*range(0, users, _BLOCK_USERS), users])
     bounds = [np.searchsorted(group, edges) for group in members]
-    for block, start in enumerate(starts):
-        count = min(_BLOCK_USERS, users - start)
-        weights = poisson_weights(seed, block, users=count, resamples=resamples)
+    for block, (start, end) in enumerate(pairwise(edges.tolist())):
+        weights = poisson_weights(seed, block, users=end - start, resamples=resamples)
+        numbers = np.rint(terms[start:end] / unit)
         for index, group in enumerate(members):
-            rows = group[bounds[index][block] : bounds[index][block + 1]]
-            if rows.size == count:
-                sums[index] += numbers[start : start + count].T @ weights
+            rows = group[bounds[index][block] : bounds[index][block + 1]] - start
+            if rows.size == end - start:
+                sums[index] += numbers.T @ weights
             elif rows.size:
-                sums[index] += numbers[rows].T @ weights[rows - start]
+                sums[index] += numbers[rows].T @ weights[rows]
     return sums * unit[:, None]
 
 

@@ -136,6 +136,22 @@ def test_twelve_groups_against_the_rest_raise_a_false_alarm_at_most_at_the_state
     assert false_alone > 0.3
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+def test_tiny_groups_beside_large_ones_raise_no_more_false_alarms(zeros: bool) -> None:
+    # Twelve users of whom one has an NDCG above zero look well measured, and are not.
+    sizes, sets = [5, 12, 20, 40, 60, 150, 800], 200
+    rng = np.random.default_rng(21)
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    shape = (group.size, sets)
+    values = mostly_zero(0.2)(rng, shape) if zeros else np.clip(rng.normal(0.45, 0.18, shape), 0, 1)
+    groups = group == np.arange(len(sizes))[:, None]
+    options = {"groups": groups, "seed": 3, "simultaneous": True, "families": family_of_each_set(len(sizes), sets)}
+    gaps = group_differences(values, bounds=(0, 1), **options)
+    ratios = group_ratios(values, bounds=(0, 1), **options)
+    assert np.mean(((gaps.low > 0) | (gaps.high < 0)).any(axis=0)) <= 0.07
+    assert np.mean(((ratios.low > 1) | (ratios.high < 1)).any(axis=0)) <= 0.07
+
+
 def test_a_true_gap_of_a_twentieth_at_300_users_is_shown_nine_times_in_ten() -> None:
     sets = 100
     values, groups = gap_world(gap=-0.05, users=300, groups=12, sets=sets, seed=12, zeros=False)
