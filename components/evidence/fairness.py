@@ -1,0 +1,243 @@
+"""Ranking quality by group of users: each pre-declared group and intersection against the rest.
+
+Fairlearn's MetricFrame holds the frames, with one row a user (y_true = y_pred = the user's value), because its own bootstrap
+would resample requests as if they were independent. Intervals come from resampling users, and hold for all groups of a
+metric together: whoever looks for the worst-served group looks at all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fairlearn
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fairlearn.metrics import MetricFrame, count, mean_prediction
+from numpy.typing import NDArray
+
+from components.artifacts import documents
+from components.artifacts.digests import digest_file, digest_tree
+from components.errors import EvidenceError
+from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence, Statistic
+from components.evidence.estimates import exactly, from_intervals
+from components.evidence.quality_words import interval, named, spaced
+from components.evidence.ranked import Ranked, open_rankings, read_columns
+from components.evidence.segments import UserGroup, user_groups
+from components.ranker.contract import CANDIDATE, INCUMBENT
+from components.statistics import Intervals, group_differences, group_ratios, pool_small, user_bootstrap
+
+Floats = NDArray[np.float64]
+
+SMALLEST_GROUP = 30
+"""Smaller groups are shown, and judged together as well."""
+POOLED = {"small groups": f"fewer than {SMALLEST_GROUP} users"}
+TABLE = "fairness-users.parquet"
+
+CONVENTIONS = {
+    "unit": "One row a user; a user's value is the mean over their requests that have something relevant.",
+    "rest": "Everyone who is not in the group, users whose attribute is unknown included.",
+    "unknown": "Users whose attribute is not known are a group of their own.",
+    "family": "Intervals of the differences of one metric hold for all groups and intersections together (max-t).",
+    "small groups": f"A group with fewer than {SMALLEST_GROUP} users stands for itself and in one pooled group.",
+    "change": "The candidate's gap less the incumbent's, on the same requests: below 0, the group has lost ground.",
+    "empty requests": "Left out; detail.empty_as_zero gives the difference that counting them as 0 would give.",
+    "words": "A gap within a margin is no proof of equal treatment; it says that a larger gap is ruled out.",
+}
+
+
+def measure_user_fairness(dataset: Path, rankings: Path, quality: Path, *, out: Path, seed: int) -> Evidence:
+    """Measure each group of users against the rest, and write fairness-users.json and its table into `out`.
+
+    Args:
+        dataset: Dataset directory.
+        rankings: Rankings directory.
+        quality: Evidence directory with quality.json and the per-user values.
+        out: Existing directory that lacks these files.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        InputError: If a manifest or table cannot be read or does not hold what its contract says.
+    """
+    ranked = open_rankings(dataset, rankings)
+    measured = documents.load(Evidence, quality / "quality.json")
+    if "users" not in measured.tables:
+        raise EvidenceError("quality.json: names no table of users; needed it. Measure quality again.")
+    values_path = quality / measured.tables["users"]
+    metrics = [f"ndcg@{ranked.main_cutoff}", f"recall@{ranked.main_cutoff}"]
+    systems = [system for system in (CANDIDATE, INCUMBENT) if system in ranked.systems]
+    columns = [f"{metric}:{system}" for metric in metrics for system in systems]
+    values = read_columns(values_path, ("user", "n_requests", "n_empty_requests", *columns))
+    values = values.filter(pa.array(values["n_requests"].to_numpy() > 0))
+    attributes = (*ranked.dataset.segments, *ranked.dataset.sensitive)
+    users = pq.read_table(dataset / "users.parquet")
+    groups = user_groups(
+        users, values["user"].to_numpy(), attributes=attributes, intersections=ranked.dataset.intersections
+    )
+    estimates: list[Estimate] = []
+    if groups and values.num_rows:
+        judged = _with_pool(groups)
+        for metric in metrics:
+            estimates += _gaps(metric, values, judged, seed=seed)
+            if INCUMBENT in systems:
+                estimates += _changes(metric, values, judged, seed=seed)
+        estimates += _unknown_shares(ranked, groups, values)
+    frames = _frames(values, groups, metrics)
+    pq.write_table(pa.Table.from_pandas(frames, preserve_index=False), out / TABLE, compression="zstd")
+    evidence = Evidence(
+        schema_version=SCHEMA_VERSION,
+        question="fairness-users",
+        estimates=tuple(estimates),
+        conventions=CONVENTIONS,
+        inputs={
+            "dataset": ranked.manifest.dataset,
+            "rankings": digest_tree(rankings),
+            "values": digest_file(values_path),
+        },
+        tables={"groups": TABLE},
+        reports={},
+        libraries={"fairlearn": fairlearn.__version__, "numpy": np.__version__, "pandas": pd.__version__},
+        seed=seed,
+        sentences=tuple(_sentences(estimates, metrics[0])),
+    )
+    documents.save(evidence, out / "fairness-users.json")
+    return evidence
+
+
+def _with_pool(groups: list[UserGroup]) -> list[UserGroup]:
+    """The groups, and everyone in a small one as one group more, where that is not a single small group again."""
+    small, together = pool_small(np.stack([group.members for group in groups]), smallest=SMALLEST_GROUP)
+    return [*groups, UserGroup(POOLED, together)] if small.sum() > 1 else groups
+
+
+def _gaps(metric: str, values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
+    """Value, difference and ratio of the candidate in each group."""
+    own = _column(values, f"{metric}:{CANDIDATE}")[:, None]
+    weight = values["n_requests"].to_numpy() / (values["n_requests"].to_numpy() + values["n_empty_requests"].to_numpy())
+    members = np.stack([group.members for group in groups])
+    levels = user_bootstrap(own, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
+    gaps = group_differences(own, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
+    ratios = group_ratios(own, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
+    as_zero = own[:, 0] * weight
+    details = [
+        {
+            "empty_as_zero": float(as_zero[row].mean() - as_zero[~row].mean())
+            if row.any() and not row.all()
+            else np.nan,
+            "share_of_users": float(row.mean()),
+        }
+        for row in members
+    ]
+    found: list[Estimate] = []
+    parts: tuple[tuple[Statistic, Intervals], ...] = (("value", levels), ("difference", gaps), ("ratio", ratios))
+    for statistic, intervals in parts:
+        found += _estimates(metric, statistic, intervals, values, groups, details=details)
+    return found
+
+
+def _changes(metric: str, values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
+    """How much each group's gap to the rest has changed against the incumbent's."""
+    gained = _column(values, f"{metric}:{CANDIDATE}") - _column(values, f"{metric}:{INCUMBENT}")
+    members = np.stack([group.members for group in groups])
+    changes = group_differences(gained[:, None], groups=members, seed=seed, simultaneous=True, bounds=(-1, 1))
+    return _estimates(metric, "change", changes, values, groups, details=[{}] * len(groups))
+
+
+def _estimates(
+    metric: str,
+    statistic: Statistic,
+    intervals: Intervals,
+    values: pa.Table,
+    groups: list[UserGroup],
+    *,
+    details: list[dict[str, float]],
+) -> list[Estimate]:
+    versus = {"value": "", "change": INCUMBENT}.get(statistic, "rest")
+    n_requests = values["n_requests"].to_numpy()
+    return [
+        from_intervals(
+            intervals,
+            (place, 0),
+            metric=metric,
+            statistic=statistic,
+            subject=CANDIDATE,
+            versus=versus,
+            segment=group.segment,
+            n_requests=int(n_requests[group.members].sum()),
+            family=f"{metric} {statistic} by group",
+            detail=details[place],
+        )
+        for place, group in enumerate(groups)
+    ]
+
+
+def _unknown_shares(ranked: Ranked, groups: list[UserGroup], values: pa.Table) -> list[Estimate]:
+    """Share of the measured users whose attribute is not known, by attribute."""
+    found = []
+    for name in (*ranked.dataset.segments, *ranked.dataset.sensitive):
+        unknown = [group.members.mean() for group in groups if group.segment == {name: "unknown"}]
+        found.append(
+            exactly(
+                float(unknown[0]) if unknown else 0.0,
+                metric="unknown_share",
+                subject=name,
+                n_users=values.num_rows,
+                n_requests=int(values["n_requests"].to_numpy().sum()),
+            )
+        )
+    return found
+
+
+def _frames(values: pa.Table, groups: list[UserGroup], metrics: list[str]) -> pd.DataFrame:
+    """Fairlearn's frame of each attribute and intersection: group, users and the mean of each metric."""
+    rows: list[pd.DataFrame] = []
+    for names in dict.fromkeys(tuple(group.segment) for group in groups):
+        label = np.full(values.num_rows, "", dtype=object)
+        for group in groups:
+            if tuple(group.segment) == names:
+                label[group.members] = " / ".join(group.segment.values())
+        for metric in metrics:
+            value = _column(values, f"{metric}:{CANDIDATE}")
+            frame = MetricFrame(
+                metrics={"users": count, "mean": mean_prediction},
+                y_true=value,
+                y_pred=value,
+                sensitive_features=pd.Series(label, name="group"),
+            )
+            by_group = frame.by_group.reset_index()
+            by_group.insert(0, "attribute", " / ".join(names))
+            by_group.insert(1, "metric", metric)
+            by_group["overall"] = float(frame.overall["mean"])
+            rows.append(by_group)
+    if not rows:
+        return pd.DataFrame(columns=["attribute", "metric", "group", "users", "mean", "overall"])
+    return pd.concat(rows, ignore_index=True)
+
+
+def _column(values: pa.Table, name: str) -> Floats:
+    column: Floats = values[name].to_numpy().astype(np.float64)
+    return column
+
+
+def _sentences(estimates: list[Estimate], main: str) -> list[str]:
+    gaps = [e for e in estimates if e.metric == main and e.statistic == "difference" and e.value is not None]
+    if not gaps:
+        return ["No groups of users are declared, so none were compared."]
+    told = []
+    worst = min(gaps, key=lambda estimate: estimate.value or 0.0)
+    told.append(
+        f"Of {len(gaps)} groups, {named(worst.segment)} ({spaced(worst.n_users)} users) has the lowest {main.upper()} against "
+        f"the rest: {worst.value:+.3f} ({interval(worst, signed=True)})."
+    )
+    shown = [e for e in gaps if e.high is not None and e.high < 0]
+    if shown:
+        names = ", ".join(named(estimate.segment) for estimate in shown)
+        told.append(f"A gap below the rest is shown, whatever its size, for: {names}.")
+    small = [e for e in gaps if e.n_users < SMALLEST_GROUP]
+    if small:
+        told.append(f"{len(small)} groups have fewer than {SMALLEST_GROUP} users; little can be said of each alone.")
+    for estimate in estimates:
+        if estimate.metric == "unknown_share" and estimate.value:
+            told.append(f"{estimate.subject} is not known for {estimate.value:.1%} of the measured users.")
+    return told
