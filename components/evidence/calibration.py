@@ -21,7 +21,7 @@ from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import figures, from_intervals, number
 from components.evidence.quality_words import counted, interval, named
 from components.evidence.ranked import Ranked, Requests, Rows, open_rankings
-from components.evidence.reliability import Recalibration, by_user_and_bin, equal_mass_bins, recalibrate
+from components.evidence.reliability import Recalibration, by_user_and_bin, equal_mass_bins, observed_range, recalibrate
 from components.evidence.segments import UserGroup, user_groups
 from components.ranker.calibration import Calibration, fit_calibration
 from components.ranker.contract import CANDIDATE
@@ -33,6 +33,7 @@ from components.statistics import (
     pooled_means,
     summed_gap,
 )
+from components.statistics.bounded import with_limits
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +55,8 @@ CONVENTIONS = {
     "slope": "Logistic regression of outcome on the logit of the prediction; slope 1 and intercept 0 are perfect.",
     "brier": "Mean squared difference of prediction and outcome; detail.skill is the share of the constant prediction's "
     "error that it saves.",
+    "few positives": "Where fewer than 50 users of a group have a positive outcome (or a negative one), limits are no narrower "
+    "than what such users leave possible (Clopper and Pearson).",
     "rows": "`logged`: every shown item. `sampled`: the ranks that the rankings keep, a selection by the score itself.",
 }
 
@@ -186,6 +189,11 @@ def _ece(judged: Judged, group: UserGroup, *, seed: int) -> Estimate:
     sizes = judged.per_user(np.ones(judged.user.size))[:, 0]
     gaps = judged.per_bin(judged.gap)
     found = summed_gap(gaps[group.members], sizes[group.members], seed=seed, level=LEVEL)
+    positives = judged.per_user(judged.outcome.astype(np.float64))[:, 0]
+    low, high = observed_range(positives, sizes, group.members[None, :], tail=(1 - LEVEL) / 2)
+    share = positives[group.members].sum() / sizes[group.members].sum()
+    # How far the observed share may be from what few users show; 0 where resampling knows enough.
+    unseen = max(float(np.nan_to_num(high[0] - share)), float(np.nan_to_num(share - low[0])), 0.0)
     rows = float(sizes[group.members].sum())
     detail = {"noise": found.noise, "reduced": found.reduced, "bins": float(gaps.shape[1]), "rows": rows}
     value = number(found.value)
@@ -196,8 +204,8 @@ def _ece(judged: Judged, group: UserGroup, *, seed: int) -> Estimate:
         versus="",
         segment=group.segment,
         value=value,
-        low=number(found.low),
-        high=number(found.high),
+        low=number(max(min(found.low, found.value - unseen), 0.0)),
+        high=number(min(max(found.high, found.value + unseen), 1.0)),
         level=LEVEL,
         n_users=found.n_users,
         n_requests=int(judged.requests[group.members].sum()),
@@ -223,6 +231,15 @@ def _gaps(judged: Judged, groups: list[UserGroup], *, seed: int, family: str) ->
         judged.per_user(judged.gap), sizes, groups=members, seed=seed, level=LEVEL, simultaneous=bool(family)
     )
     ratios = paired_ratios(observed, predicted, groups=members, seed=seed, level=LEVEL)
+    told = members @ predicted / (members @ sizes)
+    tail = (1 - LEVEL) / 2 / len(groups)
+    low, high = observed_range(observed[:, 0], sizes[:, 0], members, tail=tail)
+    # A share is within 0 and 1 whatever the resamples say; where users hardly differ, the exact range is what is known.
+    found = with_limits(
+        found,
+        np.fmax(np.fmin(found.low, low[:, None] - told), -told),
+        np.fmin(np.fmax(found.high, high[:, None] - told), 1 - told),
+    )
     estimates = []
     for place, group in enumerate(groups):
         rows = float(sizes[group.members].sum())

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from components.statistics.bounded import FEW
+from components.statistics.shares import share_limit
 from components.statistics.studentised import student_critical
 
 Floats = NDArray[np.float64]
@@ -33,6 +35,31 @@ def by_user_and_bin(
     """Sum of rows' values for each user and bin, shape (users, bins)."""
     flat = np.bincount(user * shape[1] + bins, values, minlength=shape[0] * shape[1])
     return flat.reshape(shape).astype(np.float64, copy=False)
+
+
+def observed_range(
+    positives: Floats, sizes: Floats, members: NDArray[np.bool_], *, tail: float
+) -> tuple[Floats, Floats]:
+    """Between which shares of positive rows a group's true one may lie though few of its users show it, shape (groups,).
+
+    A dozen users without a single positive all agree, so that resampling them knows no spread: but one user in four could
+    be of another kind. The exact limit of that share, times what such a user may weigh, is what remains possible. NaN on
+    a side where 50 users or more show the other outcome, because there resampling knows enough.
+
+    Args:
+        positives: Positive rows of each user, shape (users,).
+        sizes: Rows of each user, shape (users,), > 0.
+        members: Shape (groups, users), each with a user.
+        tail: Permitted error on each side.
+    """
+    count = members.sum(axis=1)
+    heaviest = np.array([sizes[group].max() / sizes[group].mean() for group in members])
+    reach = []
+    for shows in (positives < sizes, positives > 0):
+        users = (members & shows).sum(axis=1).astype(np.float64)
+        possible = np.minimum(share_limit(users, count, tail=np.full(users.shape, tail)) * heaviest, 1.0)
+        reach.append(np.where(users < FEW, possible, np.nan))
+    return 1 - reach[0], reach[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.special import expit, logit
+from scipy.stats import binomtest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -17,7 +18,7 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.evidence.calibration import measure_calibration
 from components.evidence.contract import Estimate, Evidence
-from components.evidence.reliability import equal_mass_bins, recalibrate
+from components.evidence.reliability import equal_mass_bins, observed_range, recalibrate
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,34 @@ def test_each_group_has_its_gap_and_its_error(measured: tuple[Evidence, Path]) -
         assert sum(e.detail["rows"] for e in grouped) == one(evidence, metric).detail["rows"]
         assert sum(e.n_users for e in grouped) == one(evidence, metric).n_users
         assert sum(e.n_requests for e in grouped) == one(evidence, metric).n_requests
+
+
+def test_a_small_group_without_a_positive_is_not_shown_to_be_miscalibrated(
+    write_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    world = write_world(users=300, requests_per_user=1, bias=-4.5, seed=9)
+    path = world.rankings / "rankings.parquet"
+    table = pq.read_table(path).to_pandas()
+    unknown = np.array([country is None for country in world.truth["country"]])
+    table.loc[unknown[world.truth["user"][table.request]], ["positive", "gain"]] = [False, 0.0]
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path)
+    found = measure_calibration(world.dataset, world.rankings, out=tmp_path, seed=1)
+    gap, ece = one(found, "calibration_gap", country="unknown"), one(found, "ece", country="unknown")
+    assert gap.detail["observed"] == 0
+    assert gap.value < 0
+    assert gap.low < 0 < gap.high
+    assert ece.low == 0
+    assert ece.high > 0.3
+
+
+def test_the_range_of_an_observed_share_is_exact_for_one_row_a_user() -> None:
+    members = np.array([[True] * 40, [True] * 20 + [False] * 20])
+    low, high = observed_range(np.repeat([1.0, 0.0], [2, 38]), np.ones(40), members, tail=0.025)
+    expected = [binomtest(2, n).proportion_ci(0.95) for n in (40, 20)]
+    assert low == pytest.approx([interval.low for interval in expected], rel=1e-6)
+    assert high == pytest.approx([interval.high for interval in expected], rel=1e-6)
+    many = observed_range(np.repeat([1.0, 0.0], [60, 60]), np.ones(120), np.ones((1, 120), dtype=bool), tail=0.025)
+    assert np.isnan(many).all()
 
 
 @pytest.mark.parametrize(("bias", "kind"), [(-60.0, "no positive"), (60.0, "a positive")])
