@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
+from components.evidence.calibration_words import describe
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import figures, from_intervals, number
-from components.evidence.quality_words import counted, interval, named
-from components.evidence.ranked import Ranked, Requests, Rows, open_rankings
+from components.evidence.ranked import Requests, Rows, open_rankings
 from components.evidence.reliability import Recalibration, by_user_and_bin, equal_mass_bins, observed_range, recalibrate
 from components.evidence.segments import UserGroup, user_groups
 from components.ranker.calibration import Calibration, fit_calibration
@@ -124,7 +124,7 @@ def measure_calibration(dataset: Path, rankings: Path, *, out: Path, seed: int) 
             attributes=(*ranked.dataset.segments, *ranked.dataset.sensitive),
         )
         estimates = _estimates(judged, groups, floor=0.5 / chances.rows, seed=seed)
-        sentences = _sentences(estimates, ranked)
+        sentences = describe(estimates, shown="shown" if ranked.manifest.mode == "logged" else "ranked")
         pq.write_table(_bins_table(judged, seed=seed), out / BINS_TABLE, compression="zstd")
         pq.write_table(_map_table(chances), out / MAP_TABLE, compression="zstd")
         tables = {"bins": BINS_TABLE, "map": MAP_TABLE}
@@ -372,29 +372,3 @@ def _map_table(chances: Calibration) -> pa.Table:
             "probability": pa.array(chances.probabilities, pa.float64()),
         }
     )
-
-
-def _sentences(estimates: tuple[Estimate, ...], ranked: Ranked) -> tuple[str, ...]:
-    found = {(estimate.metric, tuple(estimate.segment.items())): estimate for estimate in estimates}
-    gap, ece, slope = (found[metric, ()] for metric in ("calibration_gap", "ece", "calibration_slope"))
-    shown = "shown" if ranked.manifest.mode == "logged" else "ranked"
-    sentences = [
-        f"Of 100 {shown} items, the calibrated score expects {100 * gap.detail['predicted']:.2f} positive outcomes and "
-        f"{100 * gap.detail['observed']:.2f} came ({counted(gap.n_users, 'user')}, {counted(gap.n_requests, 'request')}; "
-        f"observed minus predicted share {interval(gap, digits=4, signed=True)})."
-    ]
-    if ece.value is not None and "noise" in ece.detail:
-        sentences.append(
-            f"Averaged over {ece.detail['bins']:.0f} score bins, predicted and observed shares differ by {ece.value:.4f} "
-            f"({interval(ece, digits=4)}); a perfect map would show about {ece.detail['noise']:.4f} with these users."
-        )
-    if slope.value is not None:
-        sentences.append(f"The calibration slope is {slope.value:.2f} ({interval(slope, digits=2)}; 1 is perfect).")
-    grouped = [e for e in estimates if e.metric == "calibration_gap" and e.segment and e.value is not None]
-    if grouped:
-        worst = max(grouped, key=lambda estimate: abs(estimate.value or 0.0))
-        sentences.append(
-            f"Among {counted(len(grouped), 'group')} of users, the largest gap is {worst.value:+.4f} for "
-            f"{named(worst.segment)} ({interval(worst, digits=4, signed=True)}, all groups together)."
-        )
-    return tuple(sentences)

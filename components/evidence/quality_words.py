@@ -44,7 +44,7 @@ def spaced(number: int) -> str:
 
 def named(segment: dict[str, str]) -> str:
     """`country DE and plan free`."""
-    return " and ".join(f"{attribute} {value}" for attribute, value in segment.items())
+    return " and ".join(f"{attribute.replace('_', ' ')} {value}" for attribute, value in segment.items())
 
 
 def _pick(estimates: Sequence[Estimate], metric: str, statistic: str, subject: str = CANDIDATE) -> list[Estimate]:
