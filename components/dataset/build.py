@@ -169,7 +169,7 @@ def _sampled(
     for number, (cut, end) in enumerate(windows):
         pairs = taken_after(history, cut, end, exclude_seen=exclude_seen, outcomes=len(outcomes), n_items=n_items)
         # An item can be recommended once somebody has taken it, or the team says that it is there.
-        available = _available(coded, contract, history, cut)
+        available = _available(coded, history, cut)
         name = "train" if number < len(training) else SPLITS[number - len(training) + 1]
         users = np.unique(pairs.users)
         asked = (np.searchsorted(users, pairs.users) + count).astype(np.int32)
@@ -201,13 +201,10 @@ def _sampled(
     )
 
 
-def _available(coded: Coded, contract: DatasetContract, history: History, cut: Moment) -> NDArray[np.bool_]:
+def _available(coded: Coded, history: History, cut: Moment) -> NDArray[np.bool_]:
     known = np.zeros(coded.items.num_rows, dtype=bool)
     known[history.items[: cut.rows]] = True
-    if contract.item.available_from:
-        declared = pc.is_valid(coded.items[contract.item.available_from]).to_numpy()
-        known |= declared & (coded.entities.item_first_bucket <= cut.bucket)
-    return known
+    return known | (coded.entities.item_available < cut.bucket)
 
 
 def _asked(users: NDArray[np.int32], cut: Moment, number: int, split: str, coded: Coded, count: int) -> pa.Table:

@@ -40,7 +40,7 @@ class Feature:
     """One entry of the declarative list: the only source of training, serving, leakage test and documentation."""
 
     name: str
-    entity: Literal["catalogue", "user", "item", "user_category", "user_item", "request"]
+    entity: Literal["catalogue", "user", "item", "user_category", "user_provider", "user_item", "request"]
     family: Literal[
         "count", "rate", "share", "recency", "tenure", "trend", "covisitation", "attribute", "context", "price"
     ]

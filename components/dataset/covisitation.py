@@ -8,6 +8,7 @@ Source: Deshpande and Karypis (2004), "Item-based top-N recommendation algorithm
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _BLOCK_ENTRIES = 1 << 22
+NOT_TAKEN = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Neighbours:
         """Shape (items, items); entry (i, j) > 0 where j is among the nearest of i."""
         n_items = len(self.starts) - 1
         return sparse.csr_array((self.similarity, self.items, self.starts), shape=(n_items, n_items))
+
+    def turned(self) -> Neighbours:
+        """The other way round: row j holds the items that count j among their nearest, ascending."""
+        by_column = self.matrix().tocsc()
+        return Neighbours(by_column.indptr.astype(np.int64), by_column.indices.astype(np.int32), by_column.data)
 
 
 def taken_matrix(users: NDArray[np.int32], items: NDArray[np.int32], *, n_users: int, n_items: int) -> sparse.csr_array:
@@ -89,25 +96,22 @@ class Takings:
     """Bucket from which each taking is known, shape (takings,)."""
     items: NDArray[np.int32]
 
-    def recent(self, users: Ints, buckets: Ints, *, most: int, n_items: int) -> sparse.csr_array:
-        """Distinct items among the latest `most` takings that each user is known for, shape (users asked, items).
+    def recency(self, users: Ints, buckets: Ints, *, n_items: int) -> NDArray[np.int32]:
+        """How many of its latest known takings lie after a user's latest one of each item, shape (users asked, items).
 
-        Unknown users (-1) took nothing.
+        0 for the item that was taken last; `NOT_TAKEN` where an item was not taken. Unknown users (-1) took nothing.
         """
         known = users >= 0
         inside = np.where(known, users, 0)
         begin = self.starts[inside]
-        end = self._end(inside, buckets)
-        end = np.where(known, end, begin)
-        begin = np.maximum(begin, end - most)
+        end = np.where(known, self._end(inside, buckets), begin)
         lengths = end - begin
         rows = np.repeat(np.arange(len(users)), lengths)
-        offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        items = self.items[np.repeat(begin, lengths) + offsets]
-        matrix = sparse.csr_array((np.ones(len(items)), (rows, items)), shape=(len(users), n_items))
-        matrix.sum_duplicates()
-        matrix.data[:] = 1.0
-        return matrix
+        after = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(lengths.sum())
+        items = self.items[np.repeat(end, lengths) - 1 - after]
+        since = np.full(len(users) * n_items, NOT_TAKEN, dtype=np.int32)
+        np.minimum.at(since, rows * n_items + items, after.astype(np.int32))
+        return since.reshape(len(users), n_items)
 
     def _end(self, users: Ints, buckets: Ints) -> Ints:
         """First taking of each user that is not yet known at the bucket."""
@@ -119,3 +123,68 @@ class Takings:
             low = np.where(open_ & known, middle + 1, low)
             high = np.where(open_ & ~known, middle, high)
         return low
+
+
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """How near each row's item is to what its user took; 0 where the user took nothing near it."""
+
+    sums: dict[int, Floats]
+    """Sum of similarities, shape (rows,), by how many of the latest takings count (0: all)."""
+    nearest: Floats
+    """The largest similarity, shape (rows,)."""
+
+
+def nearness(
+    takings: Takings,
+    nearby: Neighbours,
+    *,
+    users: Ints,
+    buckets: Ints,
+    of_row: Ints,
+    items: Ints,
+    latest: tuple[int, ...],
+) -> Nearness:
+    """Look the rows' items up among what their users had taken.
+
+    Args:
+        takings: What everybody took.
+        nearby: `Neighbours.turned` as of a boundary that no bucket precedes.
+        users: User of each asking pair, shape (pairs,); -1 for a user who is not known.
+        buckets: Bucket of each asking pair, shape (pairs,).
+        of_row: Pair that each row belongs to, shape (rows,).
+        items: Item of each row, shape (rows,), >= 0.
+        latest: How many of the latest takings count; 0 for all.
+    """
+    n_items = len(nearby.starts) - 1
+    sums = {count: np.zeros(len(items)) for count in latest}
+    nearest = np.zeros(len(items))
+    by_pair = np.argsort(of_row, kind="stable")
+    n_pairs = max(1, _BLOCK_ENTRIES // max(n_items, 1))
+    for first in range(0, len(users), n_pairs):
+        pairs = slice(first, first + n_pairs)
+        since = takings.recency(users[pairs], buckets[pairs], n_items=n_items)
+        begin, end = np.searchsorted(of_row[by_pair], [first, first + n_pairs])
+        for rows in _portions(by_pair[begin:end], np.diff(nearby.starts), items):
+            lengths = nearby.starts[items[rows] + 1] - nearby.starts[items[rows]]
+            owner = np.repeat(np.arange(len(rows)), lengths)
+            entry = np.arange(len(owner)) - np.repeat(
+                np.cumsum(lengths) - lengths - nearby.starts[items[rows]], lengths
+            )
+            after = since[(of_row[rows] - first)[owner], nearby.items[entry]]
+            taken = after < NOT_TAKEN
+            owner, after, similarity = owner[taken], after[taken], nearby.similarity[entry[taken]]
+            for count, total in sums.items():
+                counts = after < count if count else np.ones(len(after), dtype=bool)
+                # bincount adds one by one in order, so that a row's sum is the same in whatever company it is computed.
+                total[rows] = np.bincount(owner[counts], weights=similarity[counts], minlength=len(rows))
+            best = np.zeros(len(rows))
+            np.maximum.at(best, owner, similarity)
+            nearest[rows] = best
+    return Nearness(sums, nearest)
+
+
+def _portions(rows: Ints, lengths: Ints, items: Ints) -> Iterator[Ints]:
+    """The rows, in portions whose items have about `_BLOCK_ENTRIES` entries together."""
+    portion = np.cumsum(lengths[items[rows]]) // _BLOCK_ENTRIES
+    yield from np.split(rows, np.flatnonzero(np.diff(portion)) + 1) if len(rows) else ()

@@ -20,8 +20,9 @@ _ITEM_WINDOWS = (1.0, 3.0, 7.0, 14.0, 28.0, 0.0)
 _RATE_WINDOWS = (7.0, 28.0, 0.0)
 _USER_WINDOWS = (7.0, 28.0, 0.0)
 _PAIR_WINDOWS = (28.0, 0.0)
-RECENT_ITEMS = (3, 20, 500)
-"""How many of a user's latest items co-visitation looks at; the last stands for all of them."""
+NEAREST = "nearest"
+_RECENT_ITEMS = (3, 20, 0)
+"""How many of a user's latest takings co-visitation looks at; 0 stands for all of them."""
 
 
 def declare(contract: DatasetContract) -> tuple[Feature, ...]:
@@ -51,6 +52,11 @@ def outcomes_of(contract: DatasetContract) -> tuple[str, ...]:
 def impression_of(contract: DatasetContract) -> str:
     """The impression event, or empty where impressions are not logged."""
     return next((name for name, kind in contract.events.items() if kind.role == "impression"), "")
+
+
+def _is_feature(contract: DatasetContract, attribute: str | None) -> bool:
+    """Whether features may be made from an item attribute: what only measures (`segment`) must not come in by a side door."""
+    return attribute is not None and contract.attributes.items[attribute].role == "feature"
 
 
 def _past(days: float) -> str:
@@ -112,20 +118,22 @@ def _user_features(contract: DatasetContract) -> Iterator[Feature]:
         )  # fmt: skip
     if impression:
         yield Feature(
+            f"user_{impression}_7d", "user", "count", impression, 7.0, "number",
+            f"How many items the user was shown {_past(7.0)}.",
+        )  # fmt: skip
+        yield Feature(
             "user_rate_28d", "user", "rate", ANY_OUTCOME, 28.0, "number",
             "Outcomes of the user for each impression in the last 28 days, drawn towards everyone's.",
         )  # fmt: skip
     yield Feature(
         "user_recency_days", "user", "recency", ANY_OUTCOME, 0.0, "number", "Days since the user's last outcome."
     )
-    yield Feature(
-        "user_tenure_days", "user", "tenure", ANY_OUTCOME, 0.0, "number", "Days since the user's first outcome."
-    )
+    yield Feature("user_tenure_days", "user", "tenure", "", 0.0, "number", "Days since the user's first event.")
 
 
 def _pair_features(contract: DatasetContract) -> Iterator[Feature]:
     impression = impression_of(contract)
-    if contract.item.category:
+    if _is_feature(contract, contract.item.category):
         for days in _PAIR_WINDOWS:
             yield Feature(
                 f"user_category_outcomes_{_suffix(days)}", "user_category", "count", ANY_OUTCOME, days, "number",
@@ -144,6 +152,19 @@ def _pair_features(contract: DatasetContract) -> Iterator[Feature]:
             "user_category_recency_days", "user_category", "recency", ANY_OUTCOME, 0.0, "number",
             "Days since the user's last outcome in this category.",
         )  # fmt: skip
+    if _is_feature(contract, contract.item.provider):
+        yield Feature(
+            "user_provider_outcomes_all", "user_provider", "count", ANY_OUTCOME, 0.0, "number",
+            "How many outcomes the user had with items of this provider.",
+        )  # fmt: skip
+        yield Feature(
+            "user_provider_share_all", "user_provider", "share", ANY_OUTCOME, 0.0, "number",
+            "Share of the user's outcomes that were with this provider.",
+        )  # fmt: skip
+        yield Feature(
+            "user_provider_recency_days", "user_provider", "recency", ANY_OUTCOME, 0.0, "number",
+            "Days since the user's last outcome with this provider.",
+        )  # fmt: skip
     yield Feature(
         "user_item_outcomes_all", "user_item", "count", ANY_OUTCOME, 0.0, "number",
         "How many outcomes the user had with this very item.",
@@ -160,17 +181,21 @@ def _pair_features(contract: DatasetContract) -> Iterator[Feature]:
 
 
 def _covisitation_features() -> Iterator[Feature]:
-    for count in RECENT_ITEMS:
-        which = "all items" if count == RECENT_ITEMS[-1] else f"the latest {count} items"
-        name = "all" if count == RECENT_ITEMS[-1] else f"last_{count}"
+    for count in _RECENT_ITEMS:
+        which = f"the latest {count} items" if count else "all items"
+        name = f"last_{count}" if count else "all"
         yield Feature(
             f"covisitation_{name}", "user_item", "covisitation", ANY_OUTCOME, 0.0, "number",
             f"How near the item is to {which} the user took, by the users who took both.", str(count),
         )  # fmt: skip
+    yield Feature(
+        "covisitation_nearest", "user_item", "covisitation", ANY_OUTCOME, 0.0, "number",
+        "How near the item is to the one that is nearest to it among what the user took.", NEAREST,
+    )  # fmt: skip
 
 
 def _price_features(contract: DatasetContract) -> Iterator[Feature]:
-    if contract.item.price:
+    if contract.item.price and _is_feature(contract, contract.item.price):
         yield Feature(
             "price_to_users_mean", "user_item", "price", ANY_OUTCOME, 0.0, "number",
             "The item's price against the mean price of what the user took.", contract.item.price,

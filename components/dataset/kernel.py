@@ -5,12 +5,13 @@ An event belongs to the bucket after the one it happened in (`own`), and is know
 own > b - w as well. Everything is whole numbers, so results are exact whatever else lies in the table.
 
 Events that arrived in the bucket they happened in are kept once, sorted by key and bucket with cumulative sums: a window is
-the difference of two binary searches. Late ones, few, are kept apart with the bucket at which they leave each window.
+the difference of two binary searches. Late ones are kept apart, and for each window a second time, with what they count added
+where they become known and taken off where they leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class Sorted:
 class Trail:
     """What happened to each key, and when it was known.
 
-    `windows` holds the lengths, in buckets, that late events were prepared for; `late_leave` their leaving, in that order.
+    `windows` holds the lengths, in buckets, that late events were prepared for; `late_within` what counts in each.
     """
 
     origin: int
@@ -60,7 +61,7 @@ class Trail:
     late_first: Ints
     """The same, the earliest."""
     windows: Ints
-    late_leave: tuple[Sorted, ...]
+    late_within: tuple[Sorted, ...]
 
     @classmethod
     def of(cls, keys: Ints, own: Ints, enter: Ints, weights: Ints, *, origin: int, stride: int, windows: Ints) -> Trail:
@@ -85,29 +86,34 @@ class Trail:
             stride,
             Sorted.of(keys[~late], own[~late], weights[~late], **place),
             Sorted.of(late_keys, late_enter_all, late_weights, **place),
-            _running(sorted_keys, sorted_own, np.maximum),
-            _running(sorted_keys, sorted_own, np.minimum),
+            _latest_so_far(sorted_keys, sorted_own, **place),
+            _earliest_so_far(sorted_keys, sorted_own, **place),
             windows,
             tuple(
-                # One that arrives after its window has passed leaves as it enters: it never counts.
-                _within(late_keys, np.maximum(late_enter_all, late_own_all + window), late_weights, **place)
+                _passing(late_keys, late_own_all, late_enter_all, late_weights, window=window, **place)
                 for window in windows.tolist()
             ),
         )
 
-    def count(self, keys: Ints, buckets: Ints, *, window: int) -> Ints:
-        """Sum of weights of each key as of each bucket; `window` 0 looks back to the beginning. 0 for unknown keys."""
-        here = self._places(keys, buckets)
-        start = self._places(keys, np.full_like(buckets, self.origin))
-        entered = self.late_enter.upto(here) - self.late_enter.upto(start)
-        if not window:
-            ever: Ints = self.on_time.upto(here) - self.on_time.upto(start) + entered
-            return ever
-        back = self._places(keys, buckets - window)
-        leaving = self.late_leave[int(np.searchsorted(self.windows, window))]
-        left = leaving.upto(here) - leaving.upto(start)
-        counted: Ints = self.on_time.upto(here) - self.on_time.upto(back) + entered - left
-        return counted
+    def counts(self, keys: Ints, buckets: Ints, windows: Sequence[int]) -> dict[int, Ints]:
+        """Sum of weights of each key as of each bucket, by window; 0 for unknown keys.
+
+        Args:
+            keys: Shape (asked,); -1 where unknown.
+            buckets: Shape (asked,), each less than `origin + stride`.
+            windows: Lengths in buckets, each 0 (looks back to the beginning) or one of `self.windows`.
+        """
+        here, floor = self._places(keys, buckets), self._floor(keys)
+        starts = [self._places(keys, buckets - window) if window else floor for window in windows]
+        # One search for all windows: for a short list of rows the calls cost more than the searching.
+        until, *since = self.on_time.upto(np.concatenate([here, *starts])).reshape(len(windows) + 1, -1)
+        found: dict[int, Ints] = {window: until - before for window, before in zip(windows, since, strict=True)}
+        both = np.concatenate([here, floor])
+        for window in windows if len(self.late_enter.marks) else ():
+            held = self.late_within[int(np.searchsorted(self.windows, window))] if window else self.late_enter
+            until, before = held.upto(both).reshape(2, -1)
+            found[window] += until - before
+        return found
 
     def last(self, keys: Ints, buckets: Ints) -> Floats:
         """Latest `own` bucket of what is known of each key as of each bucket; NaN where nothing is."""
@@ -133,9 +139,9 @@ class Trail:
             yield f"{name}.total", held.total
         yield "late_own", self.late_own
         yield "late_first", self.late_first
-        for index, held in enumerate(self.late_leave):
-            yield f"late_leave_{index}.marks", held.marks
-            yield f"late_leave_{index}.total", held.total
+        for index, held in enumerate(self.late_within):
+            yield f"late_within_{index}.marks", held.marks
+            yield f"late_within_{index}.total", held.total
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Ints], *, origin: int, stride: int, windows: Ints) -> Trail:
@@ -144,7 +150,7 @@ class Trail:
         def held(name: str) -> Sorted:
             return Sorted(arrays[f"{name}.marks"], arrays[f"{name}.total"])
 
-        leave = tuple(held(f"late_leave_{index}") for index in range(len(windows)))
+        within = tuple(held(f"late_within_{index}") for index in range(len(windows)))
         return cls(
             origin,
             stride,
@@ -153,7 +159,7 @@ class Trail:
             arrays["late_own"],
             arrays["late_first"],
             windows,
-            leave,
+            within,
         )
 
     def _floor(self, keys: Ints) -> Ints:
@@ -161,7 +167,7 @@ class Trail:
 
     def _places(self, keys: Ints, buckets: Ints) -> Ints:
         # Before the origin nothing happened, and beyond the stride another key's marks begin.
-        return self._floor(keys) + np.clip(buckets - self.origin, 0, self.stride - 1)
+        return self._floor(keys) + np.minimum(np.maximum(buckets - self.origin, 0), self.stride - 1)
 
     def _neighbour(self, marks: Ints, keys: Ints, buckets: Ints) -> Floats:
         if not len(marks):
@@ -181,16 +187,30 @@ class Trail:
         return np.where(known, values[inside].astype(np.float64), np.nan)
 
 
-def _within(keys: Ints, buckets: Ints, weights: Ints, *, origin: int, stride: int) -> Sorted:
-    """As `Sorted.of`, without what lies beyond the stride: nobody asks there, and another key's marks begin."""
-    inside = buckets - origin < stride
-    return Sorted.of(keys[inside], buckets[inside], weights[inside], origin=origin, stride=stride)
+def _passing(keys: Ints, own: Ints, enter: Ints, weights: Ints, *, window: int, origin: int, stride: int) -> Sorted:
+    """Late events of one window: added when they become known, taken off when they leave it."""
+    leave = own + window
+    # One that arrives after its window has passed never counts. One that leaves beyond the stride, where another key's marks
+    # begin, stays: nobody asks there.
+    counts, leaves = leave > enter, (leave > enter) & (leave - origin < stride)
+    return Sorted.of(
+        np.concatenate([keys[counts], keys[leaves]]),
+        np.concatenate([enter[counts], leave[leaves]]),
+        np.concatenate([weights[counts], -weights[leaves]]),
+        origin=origin,
+        stride=stride,
+    )
 
 
-def _running(keys: Ints, values: Ints, pick: np.ufunc) -> Ints:
-    """Running maximum or minimum of `values` within each run of equal keys."""
-    result = values.astype(np.int64).copy()
-    starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1)) if len(keys) else np.empty(0, np.int64)
-    for begin, end in zip(starts.tolist(), [*starts[1:].tolist(), len(keys)], strict=True) if len(keys) else ():
-        result[begin:end] = pick.accumulate(values[begin:end])
-    return result
+def _latest_so_far(keys: Ints, buckets: Ints, *, origin: int, stride: int) -> Ints:
+    """Running maximum of `buckets` within each run of equal keys; keys ascend."""
+    # A key's marks lie above all of the one before, so that one maximum over everything starts anew at each key.
+    latest: Ints = np.maximum.accumulate(keys * stride + (buckets - origin)) - keys * stride + origin
+    return latest
+
+
+def _earliest_so_far(keys: Ints, buckets: Ints, *, origin: int, stride: int) -> Ints:
+    """Running minimum, likewise: the maximum of what is left to the end of the stride."""
+    left = np.maximum.accumulate(keys * stride + (stride - 1 - (buckets - origin))) - keys * stride
+    earliest: Ints = stride - 1 - left + origin
+    return earliest

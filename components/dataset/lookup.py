@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from components.artifacts import documents
 from components.dataset.contract import Feature
-from components.dataset.covisitation import Takings
-from components.dataset.kernel import Ints, Trail
+from components.dataset.covisitation import Nearness, Takings, nearness
+from components.dataset.features import NEAREST
+from components.dataset.kernel import Ints
 from components.dataset.tables import (
     MANIFEST,
     TablesManifest,
+    counted_windows,
+    in_buckets,
     load_attribute,
-    load_neighbours,
+    load_nearby,
     load_takings,
     load_trail,
 )
@@ -44,12 +45,16 @@ class FeatureTables:
     def __init__(self, folder: Path, manifest: TablesManifest) -> None:
         self._manifest = manifest
         self._trails = {name: load_trail(folder, name, manifest) for name in manifest.trails}
+        self._windows = counted_windows(manifest.features)
         self._takings: Takings = load_takings(folder)
         self._boundaries = np.array(manifest.boundaries, dtype=np.int64)
-        self._near = [load_neighbours(folder, boundary).matrix() for boundary in manifest.boundaries]
+        self._nearby = [load_nearby(folder, boundary) for boundary in manifest.boundaries]
+        covisitation = [feature.attribute for feature in manifest.features if feature.family == "covisitation"]
+        self._latest = tuple(sorted({int(name) for name in covisitation if name != NEAREST}))
         self._category: NDArray[np.int32] = load_attribute(folder, "items", "category!")
         self._price: NDArray[np.float64] = load_attribute(folder, "items", "price!")
-        self._first_bucket: Ints = load_attribute(folder, "items", "first_bucket!")
+        self._provider: NDArray[np.int32] = load_attribute(folder, "items", "provider!")
+        self._available: Ints = load_attribute(folder, "items", "available!")
         self._attributes = {
             feature.name: load_attribute(folder, f"{feature.entity}s", feature.attribute)
             for feature in manifest.features
@@ -83,6 +88,11 @@ class FeatureTables:
         return tuple(feature.name for feature in self._manifest.features)
 
     @property
+    def context_values(self) -> Mapping[str, tuple[str, ...]]:
+        """Known values of each context column, ascending: a value's place is its code."""
+        return self._manifest.context
+
+    @property
     def bucket_seconds(self) -> int:
         return self._manifest.bucket_seconds
 
@@ -103,7 +113,7 @@ class FeatureTables:
         Args:
             users: Shape (rows,); -1 where unknown.
             items: Shape (rows,); -1 where unknown.
-            buckets: Shape (rows,).
+            buckets: Shape (rows,); one beyond `latest_bucket` is answered as of that: the tables know no later world.
             context: Values of each context column, shape (rows,) each; an absent column or None is unknown.
 
         Returns:
@@ -117,7 +127,7 @@ class FeatureTables:
                 self,
                 users[part].astype(np.int64),
                 items[part].astype(np.int64),
-                buckets[part].astype(np.int64),
+                np.minimum(buckets[part].astype(np.int64), self._manifest.latest_bucket),
                 {name: values[part] for name, values in (context or {}).items()},
             )
             for place, feature in enumerate(self._manifest.features):
@@ -132,7 +142,7 @@ class _Entity:
     keys: Ints
     buckets: Ints
     of_row: Ints
-    counts: dict[tuple[str, int], Column] = field(default_factory=dict)
+    counts: dict[tuple[str, float], Column] = field(default_factory=dict)
 
 
 class _Rows:
@@ -150,6 +160,7 @@ class _Rows:
         self._manifest = tables._manifest
         self._users, self._items, self._buckets, self._context = users, items, buckets, context
         self._entities: dict[str, _Entity] = {}
+        self._near: Nearness | None = None
 
     def column(self, feature: Feature) -> Column | Matrix:
         """The values of one feature, shape (rows,)."""
@@ -171,8 +182,7 @@ class _Rows:
         if name not in self._entities:
             keys = self._keys(name)
             stride = self._manifest.stride
-            # Buckets beyond the tables see what the latest one sees, so pairs stay distinct after clipping.
-            buckets = np.clip(self._buckets - self._manifest.origin, 0, stride - 1)
+            buckets = np.minimum(np.maximum(self._buckets - self._manifest.origin, 0), stride - 1)
             pairs, of_row = np.unique((keys + 1) * stride + buckets, return_inverse=True)
             self._entities[name] = _Entity(pairs // stride - 1, pairs % stride + self._manifest.origin, of_row)
         return self._entities[name]
@@ -184,23 +194,30 @@ class _Rows:
             case "user":
                 return self._users
             case "user_category":
-                category = np.where(self._items >= 0, self._tables._category[np.maximum(self._items, 0)], -1)
-                key = self._users * max(self._manifest.categories, 1) + category
-                return np.where((self._users >= 0) & (category >= 0), key, -1)
+                return self._part_keys(self._tables._category, self._manifest.categories)
+            case "user_provider":
+                return self._part_keys(self._tables._provider, self._manifest.providers)
             case "user_item":
                 key = self._users * max(self._manifest.items, 1) + self._items
                 return np.where((self._users >= 0) & (self._items >= 0), key, -1)
             case _:
                 return np.zeros(len(self._users), dtype=np.int64)
 
+    def _part_keys(self, codes: NDArray[np.int32], parts: int) -> Ints:
+        """Keys of each row's user with the category or provider of its item; -1 where either is unknown."""
+        code = np.where(self._items >= 0, codes[np.maximum(self._items, 0)], -1)
+        return np.where((self._users >= 0) & (code >= 0), self._users * max(parts, 1) + code, -1)
+
     def _counted(self, entity: str, event: str, window_days: float) -> Column:
-        """Count of each distinct pair of an entity, computed once for all features that need it."""
-        window = round(window_days * 86_400 / self._manifest.bucket_seconds)
-        held = self._entity(entity)
-        if (event, window) not in held.counts:
-            trail: Trail = self._tables._trails[f"{entity}:{event}"]
-            held.counts[event, window] = trail.count(held.keys, held.buckets, window=window).astype(np.float64)
-        return held.counts[event, window]
+        """Count of each distinct pair of an entity; all windows of a trail are looked up together, once."""
+        held, seconds = self._entity(entity), self._manifest.bucket_seconds
+        if (event, window_days) not in held.counts:
+            name = f"{entity}:{event}"
+            lengths = {days: in_buckets(days, seconds) for days in sorted(self._tables._windows[name])}
+            found = self._tables._trails[name].counts(held.keys, held.buckets, sorted(set(lengths.values())))
+            for days, window in lengths.items():
+                held.counts[event, days] = found[window].astype(np.float64)
+        return held.counts[event, window_days]
 
     def _spread(self, entity: str, values: Column) -> Column:
         spread: Column = values[self._entity(entity).of_row]
@@ -234,13 +251,14 @@ class _Rows:
         return self._spread(feature.entity, self._days(held.buckets - last))
 
     def _tenure(self, feature: Feature) -> Column:
-        if feature.entity == "item":
-            first = self._tables._first_bucket[np.maximum(self._items, 0)].astype(np.float64)
-            age = self._days(np.maximum(self._buckets - first, 0.0))
-            return np.where(self._items >= 0, age, np.nan)
         held = self._entity(feature.entity)
-        earliest = self._tables._trails[f"{feature.entity}:{feature.event}"].first(held.keys, held.buckets)
-        return self._spread(feature.entity, self._days(held.buckets - earliest))
+        first = self._tables._trails[f"{feature.entity}:{feature.event}"].first(held.keys, held.buckets)
+        if feature.entity == "item":
+            # What happened in a bucket is known one later; an item was there in the bucket it was seen in.
+            declared = self._tables._available[np.maximum(held.keys, 0)]
+            there = np.where((held.keys >= 0) & (declared <= held.buckets), declared.astype(np.float64), np.nan)
+            first = np.fmin(first - 1, there)
+        return self._spread(feature.entity, self._days(held.buckets - first))
 
     def _trend(self, feature: Feature) -> Column:
         recent = self._counted(feature.entity, feature.event, 7.0)
@@ -269,35 +287,29 @@ class _Rows:
         return np.array([codes.get(value, -1) if value is not None else -1 for value in given], dtype=np.float64)
 
     def _covisitation(self, feature: Feature) -> Column:
-        """Sum of similarity between the item and the user's latest takings, as of the last boundary before the bucket."""
-        near, most = self._tables._near, int(feature.attribute)
-        result = np.zeros(len(self._users))
-        if not near:
-            return result
+        """Similarity between the item and what the user took, as of the last boundary that the bucket does not precede."""
+        if self._near is None:
+            self._near = self._nearness()
+        return self._near.nearest if feature.attribute == NEAREST else self._near.sums[int(feature.attribute)]
+
+    def _nearness(self) -> Nearness:
+        tables, rows = self._tables, len(self._users)
+        found = Nearness({count: np.zeros(rows) for count in tables._latest}, np.zeros(rows))
         held = self._entity("user")
-        place = np.searchsorted(self._tables._boundaries, held.buckets, side="right") - 1
-        row_place = place[held.of_row]
-        for boundary in np.unique(place[place >= 0]).tolist():
-            pairs = np.flatnonzero(place == boundary)
-            rows = np.flatnonzero((row_place == boundary) & (self._items >= 0))
-            recent = self._tables._takings.recent(
-                held.keys[pairs], held.buckets[pairs], most=most, n_items=self._manifest.items
+        place = np.searchsorted(tables._boundaries, held.buckets, side="right") - 1
+        row_place = np.where(self._items >= 0, place[held.of_row], -1)
+        for boundary in np.unique(row_place[row_place >= 0]).tolist():
+            pairs, asked = np.flatnonzero(place == boundary), np.flatnonzero(row_place == boundary)
+            near = nearness(
+                tables._takings,
+                tables._nearby[boundary],
+                users=held.keys[pairs],
+                buckets=held.buckets[pairs],
+                of_row=np.searchsorted(pairs, held.of_row[asked]),
+                items=self._items[asked],
+                latest=tables._latest,
             )
-            scores = sparse.csr_array(recent @ near[boundary])
-            local = np.searchsorted(pairs, held.of_row[rows])
-            result[rows] = _elements(scores, local, self._items[rows])
-        return result
-
-
-def _elements(matrix: sparse.csr_array, rows: Ints, columns: Ints) -> Column:
-    """Single entries of a sparse matrix, 0 where it has none."""
-    matrix.sort_indices()
-    width = np.int64(matrix.shape[1])
-    owners = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    marks = owners * width + matrix.indices
-    if not len(marks):
-        return np.zeros(len(rows))
-    wanted = rows * width + columns
-    place = np.minimum(np.searchsorted(marks, wanted), len(marks) - 1)
-    data: NDArray[Any] = matrix.data[place]
-    return np.where(marks[place] == wanted, data, 0.0)
+            found.nearest[asked] = near.nearest
+            for count, total in near.sums.items():
+                found.sums[count][asked] = total
+        return found

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from components.dataset.features import impression_of, outcomes_of
 from components.dataset.requests import History
-from components.dataset.tables import Entities
+from components.dataset.tables import NEVER, Entities
+from components.errors import InputError
 from components.events.contract import DatasetContract
 
 
@@ -34,8 +35,8 @@ class Coded:
 def stage(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: DatasetContract, *, bucket_us: int) -> None:
     """Make the table `ev` that `tables.build_tables` and `requests` read.
 
-    Columns: user, item, category: INTEGER codes; event; ts, own, enter: BIGINT; request_id; position; gain: FLOAT; outcome,
-    impression, first: BOOLEAN; then the context columns.
+    Columns: user, item, category, provider: INTEGER codes; event; ts, own, enter: BIGINT; request_id; position; gain: FLOAT;
+    outcome, impression, first: BOOLEAN; then the context columns.
     """
     # The files are in ascending order of their id, so a row's number is its code.
     connection.execute(
@@ -47,7 +48,8 @@ def stage(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datas
         {
             "item": np.arange(items.num_rows, dtype=np.int32),
             "item_id": items["item_id"],
-            "category": _categories(items, contract).astype(np.int32),
+            "category": _part(items, contract.item.category),
+            "provider": _part(items, contract.item.provider),
         }
     )
     connection.register("item_codes", codes)
@@ -65,7 +67,7 @@ def stage(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datas
         f"""
         CREATE TABLE ev AS
         WITH coded AS (
-            SELECT u.user, i.item, i.category, e.event, epoch_us(e.ts) AS ts, e.request_id, e.position,
+            SELECT u.user, i.item, i.category, i.provider, e.event, epoch_us(e.ts) AS ts, e.request_id, e.position,
                 epoch_us(e.ts) // {bucket_us} + 1 AS own, epoch_us(e.ingested_at) // {bucket_us} + 1 AS enter,
                 (CASE e.event {gains} ELSE 0 END)::FLOAT AS gain, e.event = {_literal(impression)} AS impression{context}
             FROM read_parquet('{_path(snapshot / "events.parquet")}') e
@@ -106,18 +108,20 @@ def code(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datase
     """Users, items and context values, coded."""
     users = pq.read_table(snapshot / "users.parquet")
     items = pq.read_table(snapshot / "items.parquet")
-    first = _first_buckets(connection, items, contract, bucket_us)
-    categories = _categories(items, contract)
+    available = _available(items, contract, bucket_us)
+    category, provider = _part(items, contract.item.category), _part(items, contract.item.provider)
     price = contract.item.price
     entities = Entities(
         user_attributes=_attributes(users, contract, "users"),
         item_attributes=_attributes(items, contract, "items"),
-        item_category=categories.astype(np.int32),
+        item_category=category,
+        item_provider=provider,
         item_price=(
             _numpy(pc.fill_null(items[price], float("nan")), np.float64) if price else np.full(items.num_rows, np.nan)
         ),
-        item_first_bucket=first,
-        categories=int(categories.max(initial=-1)) + 1,
+        item_available=available,
+        categories=int(category.max(initial=-1)) + 1,
+        providers=int(provider.max(initial=-1)) + 1,
     )
     context = {
         name: tuple(
@@ -132,7 +136,7 @@ def code(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datase
     return Coded(
         users=users.add_column(0, "user", pa.array(np.arange(users.num_rows, dtype=np.int32))),
         items=items.add_column(0, "item", pa.array(np.arange(items.num_rows, dtype=np.int32))).append_column(
-            "first_bucket", pa.array(first)
+            "first_bucket", pa.array(_first_buckets(connection, available))
         ),
         entities=entities,
         context=context,
@@ -150,9 +154,9 @@ def _attributes(table: pa.Table, contract: DatasetContract, owner: str) -> dict[
     return found
 
 
-def _categories(items: pa.Table, contract: DatasetContract) -> NDArray[np.int64]:
-    name = contract.item.category
-    return _codes(items[name]) if name else np.full(items.num_rows, -1, dtype=np.int64)
+def _part(items: pa.Table, name: str | None) -> NDArray[np.int32]:
+    """Codes of the attribute that plays a part; -1 where unknown or where none does."""
+    return _codes(items[name]).astype(np.int32) if name else np.full(items.num_rows, -1, dtype=np.int32)
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -161,24 +165,37 @@ def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return _numpy(pc.fill_null(pc.index_in(column, values), -1), np.int64)
 
 
-def _first_buckets(
-    connection: duckdb.DuckDBPyConnection, items: pa.Table, contract: DatasetContract, bucket_us: int
-) -> NDArray[np.int64]:
-    """First bucket in which each item may be shown: when it became available, else when first seen, else from the start."""
-    seen = connection.sql("SELECT item, min(own) - 1 AS first FROM ev GROUP BY item").fetchnumpy()
-    start = int(connection.sql("SELECT min(own) - 1 FROM ev").fetchall()[0][0])
-    first = np.full(items.num_rows, start, dtype=np.int64)
-    first[np.asarray(seen["item"], np.int64)] = np.asarray(seen["first"], np.int64)
+def _available(items: pa.Table, contract: DatasetContract, bucket_us: int) -> NDArray[np.int64]:
+    """Bucket in which the items table says that each item became available, `NEVER` where it does not say.
+
+    Raises:
+        InputError: If the column holds no times.
+    """
     column = contract.item.available_from
-    if column:
-        declared = items[column].cast(pa.int64())
-        known = pc.is_valid(declared).to_numpy()
-        buckets = pc.fill_null(declared, 0).to_numpy() // bucket_us
-        # Whatever the table says, an item that was seen was there.
-        first = np.where(
-            known, np.minimum(buckets, np.where(np.isin(np.arange(len(first)), seen["item"]), first, buckets)), first
+    if not column:
+        return np.full(items.num_rows, NEVER)
+    if not pa.types.is_timestamp(items[column].type):
+        raise InputError(
+            f"dataset contract {contract.name}: item.available_from names {column}, which is of type {items[column].type}; "
+            "needed a column of times that is not declared as an attribute."
         )
-    return first
+    declared = items[column].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    buckets = pc.fill_null(declared, 0).to_numpy() // bucket_us
+    return np.where(pc.is_valid(declared).to_numpy(), buckets, NEVER)
+
+
+def _first_buckets(connection: duckdb.DuckDBPyConnection, available: NDArray[np.int64]) -> NDArray[np.int64]:
+    """First bucket in which each item may be shown.
+
+    When it became available or was first seen, whichever is earlier: whatever the table says, an item that was seen was
+    there. The log's end where neither is known: it is in the team's list by then.
+    """
+    seen = connection.sql("SELECT item, min(own) - 1 AS first FROM ev GROUP BY item").fetchnumpy()
+    first = available.copy()
+    place = np.asarray(seen["item"], np.int64)
+    first[place] = np.minimum(first[place], np.asarray(seen["first"], np.int64))
+    end = int(connection.sql("SELECT max(enter) FROM ev").fetchall()[0][0])
+    return np.where(first == NEVER, end, first)
 
 
 def _numpy(column: Any, kind: type[np.generic]) -> NDArray[Any]:

@@ -3,8 +3,8 @@
     tables/tables.json               `TablesManifest`
     tables/<trail>.<array>.npy       arrays of one `Trail`, memory-mappable
     tables/takings.*.npy             what each user took
-    tables/neighbours_<bucket>.*.npy co-visitation as of that boundary
-    tables/{users,items}.*.npy       attributes of role feature, categories, prices, first buckets
+    tables/nearby_<bucket>.*.npy     co-visitation as of that boundary, by the item that is looked up
+    tables/{users,items}.*.npy       attributes of role feature, categories, providers, prices, availability
 
 DuckDB joins, partitions and counts; arrays are written as .npy, which numpy maps without reading.
 """
@@ -25,6 +25,7 @@ from components.dataset.contract import Feature
 from components.dataset.covisitation import Neighbours, Takings, cosine_neighbours, taken_matrix
 from components.dataset.features import ANY_OUTCOME, FIRST_OUTCOME
 from components.dataset.kernel import Ints, Trail
+from components.errors import InputError
 
 SCHEMA_VERSION = 1
 _NEIGHBOURS = 50
@@ -32,6 +33,7 @@ _PRICE_UNITS = 10_000
 """Prices are summed as whole ten-thousandths: sums of whole numbers are exact in any order."""
 
 MANIFEST = "tables.json"
+NEVER = np.iinfo(np.int64).max
 _NPY_HEADER_BYTES = 128
 
 
@@ -54,6 +56,7 @@ class TablesManifest:
     users: int
     items: int
     categories: int
+    providers: int
     outcomes: tuple[str, ...]
     impression: str
     context: dict[str, tuple[str, ...]]
@@ -67,37 +70,59 @@ class Entities:
     user_attributes: dict[str, NDArray[np.float32]]
     item_attributes: dict[str, NDArray[np.float32]]
     item_category: NDArray[np.int32]
-    """-1 where unknown."""
+    item_provider: NDArray[np.int32]
+    """-1 where unknown, as in `item_category`."""
     item_price: NDArray[np.float64]
     """NaN where unknown."""
-    item_first_bucket: Ints
+    item_available: Ints
+    """Bucket in which the team's table says that the item became available; `NEVER` where it does not say."""
     categories: int
+    providers: int
 
 
 def trails_needed(features: Sequence[Feature]) -> tuple[str, ...]:
-    """Names `entity:event` of the trails that a feature list looks back on."""
-    needed: set[str] = set()
+    """Names `entity:event` of the trails that a feature list looks back on, ascending."""
+    looked_at = {f"{feature.entity}:{feature.event}" for feature in features if feature.family in ("recency", "tenure")}
+    return tuple(sorted(looked_at | set(counted_windows(features))))
+
+
+def counted_windows(features: Sequence[Feature]) -> dict[str, set[float]]:
+    """Lengths in days over which each trail is counted; 0 is ever."""
+    found: dict[str, set[float]] = {}
+
+    def count(entity: str, event: str, *days: float) -> None:
+        found.setdefault(f"{entity}:{event}", set()).update(days)
+
     for feature in features:
+        entity, event, days = feature.entity, feature.event, feature.window_days
         match feature.family:
-            case "count" | "recency" | "trend":
-                needed.add(f"{feature.entity}:{feature.event}")
-            case "tenure" if feature.entity == "user":
-                needed.add(f"user:{feature.event}")
+            case "count":
+                count(entity, event, days)
+            case "trend":
+                count(entity, event, 7.0, days)
             case "rate":
-                needed |= {f"{feature.entity}:{feature.event}", f"{feature.entity}:!", "catalogue:!"}
-                needed.add(f"catalogue:{feature.event}")
+                count(entity, event, days)
+                count(entity, "!", days)
+                count("catalogue", event, 0.0)
+                count("catalogue", "!", 0.0)
             case "share":
-                whole = "catalogue" if feature.entity == "item" else "user"
-                needed |= {f"{feature.entity}:{feature.event}", f"{whole}:{feature.event}"}
+                count(entity, event, days)
+                count("catalogue" if entity == "item" else "user", event, days)
             case "price":
-                needed |= {"user:$", "user:#"}
-    return tuple(sorted(needed))
+                count("user", "$", days)
+                count("user", "#", days)
+    return found
 
 
 def windows_needed(features: Sequence[Feature], bucket_seconds: int) -> tuple[int, ...]:
-    """Window lengths in buckets, ascending."""
-    days = {feature.window_days for feature in features if feature.window_days} | {7.0}
-    return tuple(sorted({round(length * 86_400 / bucket_seconds) for length in days}))
+    """Window lengths in buckets, ascending; without 0, which looks back to the beginning."""
+    days = {length for lengths in counted_windows(features).values() for length in lengths if length}
+    return tuple(sorted({in_buckets(length, bucket_seconds) for length in days}))
+
+
+def in_buckets(days: float, bucket_seconds: int) -> int:
+    """A length of time in whole buckets."""
+    return round(days * 86_400 / bucket_seconds)
 
 
 def build_tables(
@@ -116,8 +141,8 @@ def build_tables(
     """Write the tables of a snapshot.
 
     Args:
-        connection: Holds the table `ev`: user, item, category: INTEGER codes; event: VARCHAR; own, enter: BIGINT buckets;
-            outcome, impression, first: BOOLEAN; ts: BIGINT microseconds.
+        connection: Holds the table `ev`: user, item, category, provider: INTEGER codes; event: VARCHAR; own, enter: BIGINT
+            buckets; outcome, impression, first: BOOLEAN; ts: BIGINT microseconds.
         entities: Attributes in the data set's order.
         features: The declarative list.
         bucket_seconds: Length of a bucket.
@@ -127,33 +152,42 @@ def build_tables(
         context: Known values of each context column.
         users: Number of users.
         out: Empty folder.
+
+    Raises:
+        InputError: If users, items and buckets are too many to tell apart in 63 bits.
     """
     low, high = connection.sql("SELECT min(own), max(enter) FROM ev").fetchall()[0]
     windows = windows_needed(features, bucket_seconds)
     # One below the first, so that looking back to the origin finds nothing.
     origin, stride = int(low) - 1, int(high) - int(low) + 3
-    trails = trails_needed(features)
+    trails, n_items = trails_needed(features), len(entities.item_category)
+    if (largest := max(users, 1) * max(n_items, entities.categories, entities.providers, 1) * stride) >= 1 << 63:
+        raise InputError(
+            f"bucket tables: {users:,} users x {n_items:,} items x {stride:,} buckets make {largest:.1e} keys; needed fewer "
+            "than 9.2e18. Use daily buckets (`bucket: day`), or shorten the log with `retention`."
+        )
     prices = np.nan_to_num(entities.item_price, nan=0.0)
     for name in trails:
         trail = _trail(connection, name, prices, entities, origin=origin, stride=stride, windows=windows)
         for array, values in trail.arrays():
             _save(out, f"{_file(name)}.{array}", values)
-    takings, n_items = _takings(connection, users), len(entities.item_category)
+    takings = _takings(connection, users)
     for array, kept in (("starts", takings.starts), ("enter", takings.enter), ("items", takings.items)):
         _save(out, f"takings.{array}", kept)
     owners = np.repeat(np.arange(users, dtype=np.int32), np.diff(takings.starts))
     for boundary in boundaries:
         known = takings.enter <= boundary
         taken = taken_matrix(owners[known], takings.items[known], n_users=users, n_items=n_items)
-        near = cosine_neighbours(taken, top=_NEIGHBOURS)
+        near = cosine_neighbours(taken, top=_NEIGHBOURS).turned()
         for array, found in (("starts", near.starts), ("items", near.items), ("similarity", near.similarity)):
-            _save(out, f"neighbours_{boundary}.{array}", found)
+            _save(out, f"nearby_{boundary}.{array}", found)
     for owner, attributes in (("users", entities.user_attributes), ("items", entities.item_attributes)):
         for name, held in attributes.items():
             _save(out, f"{owner}.{_file(name)}", held)
     _save(out, "items.category!", entities.item_category)
     _save(out, "items.price!", entities.item_price)
-    _save(out, "items.first_bucket!", entities.item_first_bucket)
+    _save(out, "items.provider!", entities.item_provider)
+    _save(out, "items.available!", entities.item_available)
     manifest = TablesManifest(
         schema_version=SCHEMA_VERSION,
         features=tuple(features),
@@ -168,6 +202,7 @@ def build_tables(
         users=users,
         items=n_items,
         categories=entities.categories,
+        providers=entities.providers,
         outcomes=tuple(outcomes),
         impression=impression,
         context={name: tuple(values) for name, values in context.items()},
@@ -181,6 +216,7 @@ _KEY = {
     "item": "item",
     "user": "user",
     "user_category": "user::BIGINT * {categories} + category",
+    "user_provider": "user::BIGINT * {providers} + provider",
     "user_item": "user::BIGINT * {items} + item",
 }
 
@@ -197,10 +233,15 @@ def _trail(
 ) -> Trail:
     """The trail `entity:event`; DuckDB counts its events by key, bucket and arrival first.
 
-    Events besides names: `*` any outcome, `+` first outcomes, `!` impressions, `#` outcomes with a price, `$` their prices.
+    Events besides names: `*` any outcome, `+` first outcomes, `!` impressions, `#` outcomes with a price, `$` their prices;
+    none: every event.
     """
     entity, _, event = name.partition(":")
-    key = _KEY[entity].format(categories=max(entities.categories, 1), items=max(len(entities.item_category), 1))
+    key = _KEY[entity].format(
+        categories=max(entities.categories, 1),
+        providers=max(entities.providers, 1),
+        items=max(len(entities.item_category), 1),
+    )
     priced = event in ("#", "$")
     where = {
         ANY_OUTCOME: "outcome",
@@ -208,9 +249,10 @@ def _trail(
         "!": "impression",
         "#": "outcome AND priced",
         "$": "outcome AND priced",
+        "": "true",
     }.get(event, "event = $event")
-    if entity == "user_category":
-        where += " AND category >= 0"
+    if entity in ("user_category", "user_provider"):
+        where += f" AND {entity.removeprefix('user_')} >= 0"
     weight = "sum(price_units)::BIGINT" if event == "$" else "count(*)::BIGINT"
     source = "ev"
     if priced:
@@ -267,7 +309,8 @@ def load_array(folder: Path, name: str) -> NDArray[Any]:
     path = folder / f"{name}.npy"
     # An empty array has no bytes that could be mapped.
     empty = path.stat().st_size <= _NPY_HEADER_BYTES
-    held: NDArray[Any] = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+    # A plain view of the map: numpy's memmap class makes every small slice several times dearer.
+    held: NDArray[Any] = np.asarray(np.load(path, mmap_mode=None if empty else "r", allow_pickle=False))
     return held
 
 
@@ -275,7 +318,7 @@ def load_trail(folder: Path, name: str, manifest: TablesManifest) -> Trail:
     """One trail, mapped into memory."""
     arrays = ["on_time.marks", "on_time.total", "late_enter.marks", "late_enter.total", "late_own", "late_first"]
     for index in range(len(manifest.windows)):
-        arrays += [f"late_leave_{index}.marks", f"late_leave_{index}.total"]
+        arrays += [f"late_within_{index}.marks", f"late_within_{index}.total"]
     held = {array: load_array(folder, f"{_file(name)}.{array}") for array in arrays}
     return Trail.from_arrays(
         held, origin=manifest.origin, stride=manifest.stride, windows=np.array(manifest.windows, np.int64)
@@ -287,12 +330,12 @@ def load_takings(folder: Path) -> Takings:
     return Takings(*(load_array(folder, f"takings.{name}") for name in ("starts", "enter", "items")))
 
 
-def load_neighbours(folder: Path, boundary: int) -> Neighbours:
-    """Co-visitation as of one boundary."""
-    parts = (load_array(folder, f"neighbours_{boundary}.{name}") for name in ("starts", "items", "similarity"))
+def load_nearby(folder: Path, boundary: int) -> Neighbours:
+    """Co-visitation as of one boundary, turned: row j holds the items that count j among their nearest."""
+    parts = (load_array(folder, f"nearby_{boundary}.{name}") for name in ("starts", "items", "similarity"))
     return Neighbours(*parts)
 
 
 def load_attribute(folder: Path, owner: str, name: str) -> NDArray[Any]:
-    """One attribute of users or items; `category!`, `price!` and `first_bucket!` are the parts items play."""
+    """One attribute of users or items; `category!`, `provider!`, `price!` and `available!` are the parts items play."""
     return load_array(folder, f"{owner}.{name if name.endswith('!') else _file(name)}")
