@@ -1,31 +1,47 @@
-"""Reads a dataset contract: YAML text in, `DatasetContract` out, or every fault of the file in one error."""
+"""Reads a dataset contract: YAML text in, `DatasetContract` out, or every fault of the file in one error.
+
+Three passes, all heard before anything is raised: YAML (nothing twice, no surprises of YAML 1.1), the schema, and what the
+keys mean together (`meaning.py`).
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from components.errors import Fault, FaultyInputError, InputError, nearest
-from components.events.contract import DatasetContract, TableSource
+from components.events.contract import DatasetContract
+from components.events.meaning import LONGEST, meaning_faults
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*([smhdw])$")
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION_KEYS = (
+_ISO_LENGTH = re.compile(r"-?P(?=\d|T)[0-9WDTHMS.,]+")
+_LENGTH_KEYS = (
     ("requests", "attribution"),
     ("requests", "horizon"),
     ("freshness",),
     ("retention",),
     ("split", "gap"),
 )
-
-EVENT_COLUMNS = ("user_id", "item_id", "ts", "event")
-OPTIONAL_EVENT_COLUMNS = ("request_id", "position", "value", "ingested_at", "reject_reason")
+_NEEDED_LENGTH = "a length of time with its unit, such as 90m, 24h, 7d or P14D, up to a hundred years"
+_NEEDED = {
+    "timezone_aware": "a time with its zone, such as 2026-05-10T00:00:00Z",
+    "datetime_from_date_parsing": "a time with its zone, such as 2026-05-10T00:00:00Z",
+    "datetime_parsing": "a time with its zone, such as 2026-05-10T00:00:00Z",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "dict_type": "a mapping of names",
+    "tuple_type": "a list",
+    "invalid_key": "a key that is text; put it in quotes",
+}
+_NAME_MUST_BE = "lower-case letters, digits and hyphens, at most 63, not a hyphen first"
 
 
 def load_contract(path: Path) -> DatasetContract:
@@ -38,7 +54,7 @@ def load_contract(path: Path) -> DatasetContract:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(
             f"dataset contract {path}: cannot be read ({reason}); needed a YAML file as docs/dataset-contract.md shows."
         ) from error
@@ -47,204 +63,177 @@ def load_contract(path: Path) -> DatasetContract:
 
 def parse_contract(text: str, *, subject: str) -> DatasetContract:
     """As `load_contract`, from text; `subject` names it in errors."""
-    try:
-        value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader that refuses repeated keys
-    except yaml.YAMLError as error:
-        raise InputError(f"{subject}: not readable as YAML ({_one_line(error)}).") from error
+    value, faults = _read_yaml(text, subject)
     if not isinstance(value, dict):
-        raise InputError(f"{subject}: found {type(value).__name__}; needed a mapping with schema: rankgate/dataset/v1.")
-    faults = list(_normalise(value))
+        found = "nothing" if value is None else f"a {type(value).__name__}"
+        raise InputError(f"{subject}: found {found}; needed a mapping that begins with schema: rankgate/dataset/v1.")
+    faults += _normalise(value)
+    contract: DatasetContract | None
     try:
         contract = DatasetContract.model_validate(value)
     except ValidationError as error:
-        raise FaultyInputError(subject, [*faults, *(_fault(item) for item in error.errors())]) from error
-    faults += _meaning_faults(contract)
-    if faults:
+        wrong = error.errors()
+        faults += [_fault(item) for item in wrong]
+        contract = _without_faulty(value, wrong)
+    if contract is not None:
+        told = {fault.where for fault in faults}
+        # What follows from a key that is wrong already need not be said again.
+        faults += [fault for fault in meaning_faults(contract) if not _concerns(fault.where, told)]
+    if faults or contract is None:
         raise FaultyInputError(subject, faults)
     return contract
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses repeated keys, of which YAML would silently keep the last, and keeps times as the text they are."""
+    """Safe YAML that tells repeated keys, reads `yes` and times as the text they are, and knows only true and false."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[Fault] = []
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, _ in node.value:
+                line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in lines:
+                        found = f"the key a second time (first in line {lines[key.value]})"
+                        self.repeated.append(Fault(f"line {line}, {key.value}", found, "each key once"))
+                    lines[key.value] = line
+        return super().construct_mapping(node, deep=deep)
 
 
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} stands here a second time", key_node.start_mark
-            )
-        seen[key] = loader.construct_object(value_node, deep=True)
-    return seen
+# YAML 1.1 reads `no`, `on` and 2026-05-10 as what nobody meant. Each class has its own table of resolvers.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if not pair[0].endswith((":bool", ":timestamp"))]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+def _read_yaml(text: str, subject: str) -> tuple[Any, list[Fault]]:
+    """The value of a YAML text, and a fault for each key that stands twice in one mapping."""
+    try:
+        loader = _StrictLoader(text)
+        try:
+            return loader.get_single_data(), loader.repeated
+        finally:
+            loader.dispose()  # type: ignore[no-untyped-call]
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(
+            f"{subject}{where}: not readable as YAML ({reason}). Mend that line; indent with spaces."
+        ) from error
 
 
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
-
-
-def _normalise(value: dict[str, Any]) -> Iterator[Fault]:
-    """Turn `24h` into a length of time and a single path into a list, in place; yields what is neither."""
-    for way in _DURATION_KEYS:
+def _normalise(value: dict[str, Any]) -> list[Fault]:
+    """Turn `24h` into a length of time, one path into a list and values of consent into text, in place."""
+    faults = []
+    for way in _LENGTH_KEYS:
         place: Any = value
         for key in way[:-1]:
             place = place.get(key) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or way[-1] not in place:
+        if not isinstance(place, dict) or place.get(way[-1]) is None:
             continue
         given = place[way[-1]]
-        if isinstance(given, str) and (match := _DURATION.match(given.strip())):
-            place[way[-1]] = timedelta(**{_UNIT[match.group(2)]: float(match.group(1))})
-        elif isinstance(given, int | float) and not isinstance(given, bool):
-            # pydantic would read a bare number as seconds, which nobody means by `horizon: 14`.
-            yield Fault(".".join(way), repr(given), "a length with its unit, such as 24h, 7d or P14D")
-            place[way[-1]] = timedelta(0)
+        if (length := _length(given)) is not None:
+            place[way[-1]] = length
+        elif not isinstance(given, timedelta):
+            faults.append(Fault(".".join(way), repr(given)[:80], _NEEDED_LENGTH))
+            del place[way[-1]]
     tables = value.get("tables")
     for table in tables.values() if isinstance(tables, dict) else ():
         if isinstance(table, dict) and isinstance(table.get("path"), str):
             table["path"] = [table["path"]]
+    consent = value.get("consent")
+    if isinstance(consent, dict) and isinstance(consent.get("values"), list):
+        consent["values"] = [_as_text(item) for item in consent["values"]]
+    return faults
+
+
+def _length(given: Any) -> timedelta | str | None:
+    """A length of time, or ISO 8601 text for one that pydantic reads; None where it is neither.
+
+    A bare number is neither: pydantic would read seconds, which nobody means by `horizon: 14`.
+    """
+    if not isinstance(given, str):
+        return None
+    text = given.strip()
+    if match := _LENGTH.fullmatch(text):
+        amount = float(match[1])
+        unit = timedelta(**{_UNIT[match[2]]: 1})
+        return amount * unit if amount <= LONGEST / unit else None
+    return text if _ISO_LENGTH.fullmatch(text) else None
+
+
+def _as_text(item: Any) -> Any:
+    """`true` and `1` as the text that a table holds for them."""
+    if isinstance(item, bool):
+        return str(item).lower()
+    return str(item) if isinstance(item, int) else item
+
+
+def _without_faulty(value: dict[str, Any], wrong: Sequence[Any]) -> DatasetContract | None:
+    """The contract as if its faulty keys were not there, so that its other faults can be told too; None without sense."""
+    if any(item["type"] == "missing" or not all(isinstance(part, str) for part in item["loc"]) for item in wrong):
+        return None
+    for item in wrong:
+        place: Any = value
+        for key in item["loc"][:-1]:
+            place = place.get(key, {}) if isinstance(place, dict) else {}
+        place.pop(item["loc"][-1], None)
+    try:
+        return DatasetContract.model_validate({"name": "unnamed", "schema": "rankgate/dataset/v1", **value})
+    except ValidationError:
+        return None
+
+
+def _concerns(where: str, told: set[str]) -> bool:
+    """True where a fault at this place, or at a key below it, has been told."""
+    return any(place == where or place.startswith(f"{where}.") for place in told)
 
 
 def _fault(item: Any) -> Fault:
-    way = [str(part) for part in item["loc"]]
+    way = [str(part) for part in item["loc"] if part != "[key]"]
     where = ".".join(way) or "contract"
-    if item["type"] == "extra_forbidden":
+    kind, found = item["type"], repr(item.get("input"))[:80]
+    if kind == "extra_forbidden":
         known = _known_keys(way[:-1])
         return Fault(where, "an unknown key", "a key of the contract", nearest(way[-1], known) if known else "")
-    if item["type"] == "missing":
+    if kind == "missing":
         return Fault(where, "nothing", "a value")
-    return Fault(where, repr(item.get("input"))[:80], item["msg"].removeprefix("Input should be "))
+    if item["loc"][-1:] == ("[key]",):
+        return Fault(where, f"a key that YAML reads as {type(item['input']).__name__}", _NEEDED["invalid_key"])
+    if way == ["name"] and kind == "string_pattern_mismatch":
+        return Fault(where, found, _NAME_MUST_BE)
+    if isinstance(item.get("input"), float) and not math.isfinite(item["input"]):
+        return Fault(where, found, "a finite number")
+    return Fault(where, found, _NEEDED.get(kind) or item["msg"].removeprefix("Input should be "))
 
 
 def _known_keys(way: list[str]) -> list[str]:
     """Keys that the contract knows at a place, where that place is a model."""
-    model: Any = DatasetContract
+    kind: Any = DatasetContract
     for part in way:
-        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
-        field = next((held for name, held in fields.items() if (held.alias or name) == part), None)
-        if field is not None:
-            model = _model_of(field.annotation)
-        elif not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-        # Otherwise `part` is a name of the team's own inside a mapping, whose values are `model`.
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    return [held.alias or name for name, held in model.model_fields.items()]
+        kind = next(_inside(kind, part), None)
+    model = next(_models(kind), None)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
-def _model_of(annotation: Any) -> Any:
-    """The model in `Model`, `Model | None` or `dict[str, Model]`."""
-    for part in getattr(annotation, "__args__", ()):
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part
-    return annotation
+def _inside(annotation: Any, part: str) -> Iterator[Any]:
+    """What a part of a way leads to: the field of a model, or the value of a mapping of the team's own names."""
+    for model in _models(annotation):
+        yield from (field.annotation for name, field in model.model_fields.items() if (field.alias or name) == part)
+    if get_origin(annotation) is dict:
+        yield get_args(annotation)[1]
 
 
-def _meaning_faults(contract: DatasetContract) -> list[Fault]:
-    """What the schema cannot say: names that must exist, keys that exclude or need each other."""
-    return [
-        *_event_faults(contract),
-        *_attribute_faults(contract),
-        *_table_faults(contract),
-        *_time_faults(contract),
-    ]
-
-
-def _event_faults(contract: DatasetContract) -> Iterator[Fault]:
-    kinds = contract.events
-    if not any(kind.role == "outcome" and kind.gain > 0 for kind in kinds.values()):
-        yield Fault("events", "no outcome with a gain above 0", "at least one event that a ranking should earn")
-    impressions = [name for name, kind in kinds.items() if kind.role == "impression"]
-    if contract.requests.mode == "logged" and len(impressions) != 1:
-        yield Fault(
-            "events", f"{len(impressions)} events of role impression", "exactly one, because requests.mode is logged"
-        )
-
-
-def _attribute_faults(contract: DatasetContract) -> Iterator[Fault]:
-    reserved = {"users": {"user_id"}, "items": {"item_id"}, "events": {*EVENT_COLUMNS, *OPTIONAL_EVENT_COLUMNS}}
-    for table in ("users", "items", "events"):
-        attributes = getattr(contract.attributes, table)
-        for name, attribute in attributes.items():
-            where = f"attributes.{table}.{name}"
-            if name in reserved[table]:
-                yield Fault(where, "the name of one of rankgate's own columns", "another name")
-            if (attribute.role == "context") != (table == "events") and attribute.role != "ignore":
-                needed = "context or ignore" if table == "events" else "feature, segment, sensitive or ignore"
-                yield Fault(f"{where}.role", repr(attribute.role), needed)
-            for other in attribute.intersect:
-                if other not in attributes or other == name:
-                    yield Fault(
-                        f"{where}.intersect",
-                        repr(other),
-                        f"another attribute of {table}",
-                        nearest(other, list(attributes)),
-                    )
-                elif attribute.role not in ("segment", "sensitive") or attributes[other].role not in (
-                    "segment",
-                    "sensitive",
-                ):
-                    yield Fault(f"{where}.intersect", repr(other), "two attributes of role segment or sensitive")
-    items = contract.attributes.items
-    for part in ("category", "provider", "price"):
-        name = getattr(contract.item, part)
-        if name is None:
-            continue
-        if name not in items or items[name].role == "ignore":
-            yield Fault(
-                f"item.{part}", repr(name), "an attribute of items that is not ignored", nearest(name, list(items))
-            )
-        elif part == "price" and items[name].type != "number":
-            yield Fault("item.price", f"{name!r} of type {items[name].type}", "an attribute of type number")
-    if any(attribute.role == "sensitive" for attribute in items.values()):
-        yield Fault(
-            "attributes.items", "the role sensitive", "feature, segment or ignore: items have no protected groups"
-        )
-
-
-def _table_faults(contract: DatasetContract) -> Iterator[Fault]:
-    known = {
-        "events": (*EVENT_COLUMNS, *OPTIONAL_EVENT_COLUMNS, *contract.attributes.events),
-        "users": ("user_id", *contract.attributes.users),
-        "items": ("item_id", *contract.attributes.items),
-    }
-    for name, columns in known.items():
-        source: TableSource | None = getattr(contract.tables, name)
-        if source is None:
-            if getattr(contract.attributes, name):
-                yield Fault(f"attributes.{name}", "attributes", f"tables.{name}, where they are read from")
-            continue
-        if not source.path:
-            yield Fault(f"tables.{name}.path", "no file", "at least one")
-        for place in source.path:
-            if source.format is None and Path(place).suffix.lower() not in (".parquet", ".csv"):
-                yield Fault(f"tables.{name}.path", repr(place), "a name that ends in .parquet or .csv, or `format`")
-        for column in source.columns:
-            if column not in columns and not (name == "items" and column == contract.item.available_from):
-                yield Fault(
-                    f"tables.{name}.columns.{column}", "an unknown column", "one of ours", nearest(column, columns)
-                )
-    if contract.consent and getattr(contract.tables, contract.consent.table) is None:
-        yield Fault("consent.table", repr(contract.consent.table), "a table that the contract has")
-
-
-def _time_faults(contract: DatasetContract) -> Iterator[Fault]:
-    for name, rule in (("test", contract.split.test), ("validation", contract.split.validation)):
-        if (rule.days is None) == (rule.fraction is None):
-            found = "neither" if rule.days is None else "both"
-            yield Fault(f"split.{name}", f"{found} of days and fraction", "one of the two")
-    lengths = (
-        ("requests.attribution", contract.requests.attribution),
-        ("requests.horizon", contract.requests.horizon),
-        ("freshness", contract.freshness),
-        ("retention", contract.retention),
-    )
-    for where, length in lengths:
-        if length is not None and length <= timedelta(0):
-            yield Fault(where, str(length), "a length of time above 0")
-    if contract.split.gap < timedelta(0):
-        yield Fault("split.gap", str(contract.split.gap), "a length of time of 0 or more")
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The model in `Model` or `Model | None`."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, type(int | None)) else (annotation,)
+    yield from (option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
