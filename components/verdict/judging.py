@@ -128,7 +128,7 @@ def _finding(criterion: Criterion, policy: Policy, estimate: Estimate) -> Findin
     if reason or value is None or low is None or high is None:
         message = unusable_words(criterion, reason, policy=policy.label, estimate=estimate)
         finding = _from_estimate(estimate, "insufficient", bound, message, limit=_side(bound, None), more_users=None)
-        return replace(finding, excused=_too_small(criterion, estimate))
+        return replace(finding, excused=_too_small(criterion, estimate) or _without_rest(estimate))
     exact = is_exact(estimate)
     answer = answer_to(bound, low, high, exact=exact)
     limit = _side(bound, (value, low, high))
@@ -237,6 +237,13 @@ def _too_small(criterion: Criterion, estimate: Estimate) -> str:
     if least is None or estimate.n_users >= least:
         return ""
     return f"Fewer than the {least} users that the policy asks of a group before it judges it alone."
+
+
+def _without_rest(estimate: Estimate) -> str:
+    """A group that is everybody has no rest to be compared with; if no other group is judged, the criterion still blocks."""
+    if estimate.versus == "rest" and estimate.detail.get("share_of_users") == 1:
+        return "Everyone who was measured is in this group, so there is no rest."
+    return ""
 
 
 def _finite(number: float | None) -> float | None:

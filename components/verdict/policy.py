@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from components.errors import Fault, FaultyInputError, InputError
 from components.evidence.contract import Question, Statistic
 from components.ranker.contract import INCUMBENT
-from components.verdict.strict_yaml import Declared, Number, Text, parse_model, read_text
+from components.verdict.strict_yaml import Declared, Filled, Number, Text, parse_model, read_text
 
 POLICY_FILE = "policy.yaml"
 
@@ -144,7 +144,7 @@ class Policy(Declared):
     """Confidence that every judged interval must have, for all estimates of its family together."""
     first_release: Literal["excuse", "block"]
     """What a criterion with `when: incumbent` answers where there is no incumbent."""
-    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)]
+    criteria: Annotated[tuple[Criterion, ...], Filled]
 
     @property
     def label(self) -> str:

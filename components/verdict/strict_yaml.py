@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import Fault, FaultyInputError, InputError, nearest
 
@@ -22,6 +22,16 @@ M = TypeVar("M", bound=BaseModel)
 Number = Annotated[float, Field(strict=True)]
 """A finite number; neither text nor true."""
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _filled(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("at least one")
+    return value
+
+
+Filled = AfterValidator(_filled)
+"""Of a list: at least one entry. pydantic's min_length counts valid entries and tells a second fault where one is bad."""
 
 
 class Declared(BaseModel):
@@ -138,7 +148,8 @@ def _known_keys(kind: type[BaseModel], way: Sequence[Any]) -> list[str]:
         if isinstance(part, int):
             continue
         held = [] if model is None else [f for name, f in model.model_fields.items() if (f.alias or name) == part]
-        model = _model_in(held[0].annotation) if held else None
+        # Otherwise `part` is a name of the writer's own in a mapping, whose values are `model`.
+        model = _model_in(held[0].annotation) if held else model
     return _keys(model) if model is not None else []
 
 

@@ -36,7 +36,7 @@ from components.verdict.judging import judge
 from components.verdict.outcomes import is_passed, stopping_messages
 from components.verdict.policy import POLICY_FILE, Policy, parse_policy, policy_folder
 from components.verdict.samples import Changes, as_evidence, changed, read_sample
-from components.verdict.strict_yaml import Declared, Text, parse_model, read_text
+from components.verdict.strict_yaml import Declared, Filled, Text, parse_model, read_text
 
 SUITE_FILE = "suite.yaml"
 
@@ -59,7 +59,7 @@ class Case(Declared):
     """One case."""
 
     name: Text
-    samples: Annotated[tuple[Text, ...], Field(min_length=1)]
+    samples: Annotated[tuple[Text, ...], Filled]
     change: Changes = Field(default_factory=dict)
     without: tuple[Question, ...] = ()
     """Questions whose evidence is missing."""
@@ -72,7 +72,7 @@ class Suite(Declared):
 
     schema_: Literal["rankgate/suite/v1"] = Field(alias="schema")
     policy: Text
-    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+    cases: Annotated[tuple[Case, ...], Filled]
 
 
 @dataclass(frozen=True, slots=True)
