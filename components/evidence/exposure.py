@@ -134,15 +134,20 @@ def _shares(
     rows = ranked.rows(system, requests)
     size = len(names)
     place = row[rows.place] * size + provider[rows.item]
-    exposure: Floats = np.bincount(place, exposure_of_ranks(rows.rank, k=ranked.main_cutoff), minlength=users * size)
-    relevance: Floats = np.bincount(place, rows.gain.astype(np.float64), minlength=users * size)
+    exposure = _summed(exposure_of_ranks(rows.rank, k=ranked.main_cutoff), place, shape=(users, size))
+    relevance = _summed(rows.gain.astype(np.float64), place, shape=(users, size))
     catalogue = np.bincount(provider[ranked.eligible], minlength=size).astype(np.float64)
     return Shares(
         names,
-        exposure.reshape(users, size),
-        relevance.reshape(users, size),
+        exposure,
+        relevance,
         catalogue / max(catalogue.sum(), 1.0),
     )
+
+
+def _summed(amounts: Floats, place: NDArray[np.int64], *, shape: tuple[int, int]) -> Floats:
+    summed: Floats = np.bincount(place, amounts, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    return summed
 
 
 def _share(amounts: Floats) -> Floats:
