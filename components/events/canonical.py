@@ -52,12 +52,20 @@ def _one(table: pa.Table) -> pa.RecordBatch:
 def _update(digest: hashlib._Hash, column: pa.Array) -> None:
     digest.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
     if pa.types.is_string(column.type):
-        filled = pc.fill_null(column, "").cast(pa.binary())
-        digest.update(pc.binary_length(filled).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
-        digest.update(b"".join(filled.to_pylist()))
+        lengths, text = _text_bytes(pc.fill_null(column, ""))
+        digest.update(lengths)
+        digest.update(text)
     elif pa.types.is_timestamp(column.type):
         digest.update(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
     elif pa.types.is_integer(column.type):
         digest.update(pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
     else:
         digest.update(pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False).astype("<f8").tobytes())
+
+
+def _text_bytes(column: pa.StringArray) -> tuple[bytes, memoryview]:
+    """Lengths (little-endian int32) and the joined UTF-8 of a column without nulls, out of its buffers."""
+    _, offset_buffer, data = column.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[column.offset : column.offset + len(column) + 1]
+    text = memoryview(data)[offsets[0] : offsets[-1]] if data is not None else memoryview(b"")
+    return np.diff(offsets).astype("<i4").tobytes(), text

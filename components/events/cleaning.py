@@ -12,6 +12,8 @@ from typing import Literal
 import duckdb
 
 from components.events.columns import (
+    ROW,
+    SOURCE,
     Column,
     context_of,
     entity_columns,
@@ -23,16 +25,21 @@ from components.events.columns import (
 )
 from components.events.contract import DatasetContract, TableCount
 
+# Reasons of the events table, in the order in which they are looked for.
 NO_USER, NO_ITEM = "user_id missing", "item_id missing"
-NO_TIME, BAD_TIME, FUTURE = "ts missing", "ts unreadable", "ts in the future"
+NO_TIME, BAD_TIME, TOO_EARLY, FUTURE = "ts missing", "ts unreadable", "ts not after 1970-01-01", "ts in the future"
 UNKNOWN_EVENT = "event unknown"
-BAD_POSITION, BAD_VALUE, BAD_ARRIVAL = "position not 1 or more", "value not finite", "ingested_at unreadable"
-DUPLICATE, DUPLICATE_REQUEST = "duplicate row", "duplicate request row"
-SEVERAL_USERS = "request of several users"
+BAD_POSITION, BAD_VALUE = "position not 1 or more", "value not finite"
+NO_VALUE, NEGATIVE_VALUE = "value missing", "value negative"
+BAD_ARRIVAL, FUTURE_ARRIVAL = "ingested_at unreadable", "ingested_at in the future"
 NO_REQUEST = "impression without request_id"
+DUPLICATE, SEVERAL_USERS, DUPLICATE_REQUEST = "duplicate row", "request of several users", "duplicate request row"
+# Of the users and items tables, beside a missing id and "<attribute> not a number" or "not a time".
 REPEATED_ID = "id repeated"
 
 NO_CONSENT, BEYOND_RETENTION, IGNORED_EVENT = "no consent", "beyond retention", "event ignored"
+
+KEPT = "_excluded IS NULL AND _rejected IS NULL"
 
 _OWN = ("ts", "user_id", "item_id", "event", "request_id", "position", "value", "ingested_at")
 
@@ -43,7 +50,7 @@ def canonical_columns(contract: DatasetContract) -> list[str]:
 
 
 def stage_events(connection: duckdb.DuckDBPyConnection, contract: DatasetContract, as_of: datetime) -> None:
-    """Make the table `staged_events`: our columns, `_source`, `_row`, `_excluded` and `_rejected` (null where neither)."""
+    """Make the table `staged_events`: our columns, SOURCE, ROW, `_excluded` and `_rejected` (null where neither)."""
     types = types_of(connection, "source_events")
     columns = event_columns(contract)
     reads = [f"{read_as(column, types)} AS {quoted(column.name)}" for column in columns]
@@ -53,13 +60,14 @@ def stage_events(connection: duckdb.DuckDBPyConnection, contract: DatasetContrac
         f"""
         CREATE TABLE staged_events AS
         WITH read AS (
-            SELECT {", ".join(reads)}, _source, _row,
+            SELECT {", ".join(reads)}, {SOURCE}, {ROW},
                 {_was_given("ts", given)} AS _ts_given, {_was_given("position", given)} AS _position_given,
                 {_was_given("value", given)} AS _value_given, {_was_given("ingested_at", given)} AS _arrival_given
             FROM source_events
         )
         SELECT * EXCLUDE (_ts_given, _position_given, _value_given, _arrival_given, ingested_at),
-            -- Clocks disagree by a little; nothing is known before it happened.
+            -- Clocks disagree by a little: an arrival before the event counts as at the event, since nothing is known
+            -- before it happened.
             greatest(ts, coalesce(ingested_at, ts)) AS ingested_at,
             {_excluded(contract, moment)} AS _excluded,
             {_rejected(contract, moment)} AS _rejected
@@ -87,7 +95,7 @@ def _excluded(contract: DatasetContract, moment: str) -> str:
             )
     if contract.retention:
         seconds = contract.retention.total_seconds()
-        cases.append(f"WHEN ts < {moment} - to_microseconds({int(seconds * 1e6)}) THEN {literal(BEYOND_RETENTION)}")
+        cases.append(f"WHEN ts < {moment} - to_microseconds({round(seconds * 1e6)}) THEN {literal(BEYOND_RETENTION)}")
     ignored = [literal(name) for name, kind in contract.events.items() if kind.role == "ignore"]
     if ignored:
         cases.append(f"WHEN event IN ({', '.join(ignored)}) THEN {literal(IGNORED_EVENT)}")
@@ -103,47 +111,54 @@ def _rejected(contract: DatasetContract, moment: str) -> str:
         f"WHEN item_id IS NULL THEN {literal(NO_ITEM)}",
         f"WHEN ts IS NULL AND NOT _ts_given THEN {literal(NO_TIME)}",
         f"WHEN ts IS NULL OR NOT isfinite(ts) THEN {literal(BAD_TIME)}",
+        f"WHEN ts <= TIMESTAMPTZ '1970-01-01 00:00:00+00' THEN {literal(TOO_EARLY)}",
         f"WHEN event IS NULL OR event NOT IN ({known}) THEN {literal(UNKNOWN_EVENT)}",
         f"WHEN ts > {moment} THEN {literal(FUTURE)}",
         f"WHEN position < 1 OR (position IS NULL AND _position_given) THEN {literal(BAD_POSITION)}",
         f"WHEN (value IS NULL AND _value_given) OR NOT isfinite(value) THEN {literal(BAD_VALUE)}",
-        f"WHEN ingested_at IS NULL AND _arrival_given THEN {literal(BAD_ARRIVAL)}",
+        f"WHEN (ingested_at IS NULL AND _arrival_given) OR NOT isfinite(ingested_at) THEN {literal(BAD_ARRIVAL)}",
+        f"WHEN ingested_at > {moment} THEN {literal(FUTURE_ARRIVAL)}",
     ]
+    if counted := ", ".join(literal(name) for name, kind in contract.events.items() if kind.per_value):
+        # Their gain is in proportion to the value, so it must have one, and a gain is never below 0.
+        cases.append(f"WHEN event IN ({counted}) AND value IS NULL THEN {literal(NO_VALUE)}")
+        cases.append(f"WHEN event IN ({counted}) AND value < 0 THEN {literal(NEGATIVE_VALUE)}")
     if contract.requests.mode == "logged" and impressions:
         cases.append(f"WHEN event IN ({', '.join(impressions)}) AND request_id IS NULL THEN {literal(NO_REQUEST)}")
     return f"CASE {' '.join(cases)} END"
 
 
 def _reject_repeats(connection: duckdb.DuckDBPyConnection, contract: DatasetContract) -> None:
-    """Mark what repeats a row that is kept. Which of equal rows stays cannot be seen in the result."""
+    """Mark what repeats or contradicts rows that are kept. Which of equal rows stays cannot be seen in the result."""
     columns = ", ".join(quoted(name) for name in canonical_columns(contract))
-    good = "_excluded IS NULL AND _rejected IS NULL"
     connection.execute(
         f"""
         UPDATE staged_events SET _rejected = {literal(DUPLICATE)}
         FROM (
-            SELECT rowid AS repeated FROM staged_events WHERE {good}
-            QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY _source, _row) > 1
+            SELECT rowid AS repeated FROM staged_events WHERE {KEPT}
+            QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY {SOURCE}, {ROW}) > 1
         ) WHERE staged_events.rowid = repeated
+        """
+    )
+    # Nobody can tell whose request it was, so none of its rows is kept.
+    connection.execute(
+        f"""
+        UPDATE staged_events SET _rejected = {literal(SEVERAL_USERS)}
+        WHERE {KEPT} AND request_id IN (
+            SELECT request_id FROM staged_events WHERE {KEPT} AND request_id IS NOT NULL
+            GROUP BY request_id HAVING min(user_id) <> max(user_id)
+        )
         """
     )
     impressions = ", ".join(literal(name) for name, kind in contract.events.items() if kind.role == "impression")
     if not impressions:
         return
-    shown = f"{good} AND request_id IS NOT NULL AND event IN ({impressions})"
-    connection.execute(
-        f"""
-        UPDATE staged_events SET _rejected = {literal(SEVERAL_USERS)}
-        WHERE {good} AND request_id IN (
-            SELECT request_id FROM staged_events WHERE {shown} GROUP BY request_id HAVING count(DISTINCT user_id) > 1
-        )
-        """
-    )
     connection.execute(
         f"""
         UPDATE staged_events SET _rejected = {literal(DUPLICATE_REQUEST)}
         FROM (
-            SELECT rowid AS repeated FROM staged_events WHERE {shown}
+            SELECT rowid AS repeated FROM staged_events
+            WHERE {KEPT} AND request_id IS NOT NULL AND event IN ({impressions})
             QUALIFY row_number() OVER (PARTITION BY request_id, item_id ORDER BY {columns}) > 1
         ) WHERE staged_events.rowid = repeated
         """
@@ -158,36 +173,25 @@ def stage_entities(
     columns = entity_columns(contract, table)
     key = columns[0].name
     reads = [f"{read_as(column, types)} AS {quoted(column.name)}" for column in columns]
-    numbers = [column for column in columns if column.kind in ("number", "time")]
-    given = [f"{_was_given(c.name, {c.name: quoted(c.source)})} AS {quoted('_given_' + c.name)}" for c in numbers]
-    faulty = " ".join(
-        f"WHEN ({quoted(c.name)} IS NULL AND {quoted('_given_' + c.name)}) "
-        f"OR NOT isfinite({quoted(c.name)}) THEN {literal(_unreadable(c))}"
-        for c in numbers
-    )
+    faulty = [f"WHEN {quoted(key)} IS NULL THEN {literal(f'{key} missing')}"]
+    for column in columns:
+        if column.kind in ("number", "time"):
+            given = _was_given(column.name, {column.name: quoted(column.source)})
+            read = read_as(column, types)
+            faulty.append(
+                f"WHEN ({read} IS NULL AND {given}) OR NOT isfinite({read}) THEN {literal(_unreadable(column))}"
+            )
     consent = contract.consent if table == "users" and contract.consent and contract.consent.table == "users" else None
-    allowed = ", ".join(literal(value.lower()) for value in consent.values) if consent else ""
-    excluded = (
-        f"CASE WHEN _consent IS NULL OR lower(_consent) NOT IN ({allowed}) THEN {literal(NO_CONSENT)} END"
-        if consent
-        else "NULL::VARCHAR"
-    )
+    excluded = "NULL::VARCHAR"
+    if consent:
+        allowed = ", ".join(literal(value.lower()) for value in consent.values)
+        excluded = f"CASE WHEN _consent IS NULL OR lower(_consent) NOT IN ({allowed}) THEN {literal(NO_CONSENT)} END"
     connection.execute(
         f"""
         CREATE TABLE staged_{table} AS
-        WITH read AS (SELECT {", ".join([*reads, *given])}, _source, _row FROM source_{table})
-        SELECT * EXCLUDE ({", ".join(quoted("_given_" + c.name) for c in numbers)}),
-            {excluded} AS _excluded,
-            CASE WHEN {quoted(key)} IS NULL THEN {literal(f"{key} missing")} {faulty} END AS _rejected
-        FROM read
-        """
-        if numbers
-        else f"""
-        CREATE TABLE staged_{table} AS
-        WITH read AS (SELECT {", ".join(reads)}, _source, _row FROM source_{table})
-        SELECT *, {excluded} AS _excluded,
-            CASE WHEN {quoted(key)} IS NULL THEN {literal(f"{key} missing")} END AS _rejected
-        FROM read
+        SELECT *, {excluded} AS _excluded FROM (
+            SELECT {", ".join(reads)}, {SOURCE}, {ROW}, CASE {" ".join(faulty)} END AS _rejected FROM source_{table}
+        )
         """
     )
     values = ", ".join(quoted(column.name) for column in columns)
@@ -195,8 +199,8 @@ def stage_entities(
         f"""
         UPDATE staged_{table} SET _rejected = {literal(REPEATED_ID)}
         FROM (
-            SELECT rowid AS repeated FROM staged_{table} WHERE _excluded IS NULL AND _rejected IS NULL
-            QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY {values}, _source, _row) > 1
+            SELECT rowid AS repeated FROM staged_{table} WHERE {KEPT}
+            QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY {values}, {SOURCE}, {ROW}) > 1
         ) WHERE staged_{table}.rowid = repeated
         """
     )

@@ -16,6 +16,9 @@ from components.events.contract import DatasetContract
 
 Kind = Literal["id", "time", "text", "whole", "number"]
 
+# What every view of source files has beside the team's own columns: the file's name, and the row's 0-based number in it.
+SOURCE, ROW = "_rankgate_source", "_rankgate_row"
+
 _WHOLE = (
     "TINYINT",
     "SMALLINT",
@@ -35,12 +38,12 @@ _FITS: dict[Kind, tuple[str, ...]] = {
     "id": (*_WHOLE, "VARCHAR", "UUID"),
     "time": (*_TIME, *_WHOLE, "VARCHAR"),
     "text": ("VARCHAR", "BOOLEAN", "ENUM", "UUID", *_WHOLE, *_FLOAT, *_TIME, "DECIMAL"),
-    "whole": (*_WHOLE, *_FLOAT, "VARCHAR"),
-    "number": (*_WHOLE, *_FLOAT, "DECIMAL", "VARCHAR", "BOOLEAN"),
+    "whole": (*_WHOLE, *_FLOAT, "DECIMAL", "VARCHAR"),
+    "number": (*_WHOLE, *_FLOAT, "DECIMAL", "VARCHAR"),
 }
 _NEEDED: dict[Kind, str] = {
     "id": "text or whole numbers",
-    "time": "timestamps, ISO 8601 text, or whole seconds, milliseconds or microseconds since 1970",
+    "time": "timestamps, ISO 8601 text, or whole seconds, milli-, micro- or nanoseconds since 1970",
     "text": "text, numbers, truth values or times",
     "whole": "whole numbers",
     "number": "numbers",
@@ -61,6 +64,7 @@ def event_columns(contract: DatasetContract) -> list[Column]:
     """Columns of the events table, rankgate's own first, then the context in the contract's order."""
     mapping = contract.tables.events.columns
     logged = contract.requests.mode == "logged"
+    counted = any(kind.per_value for kind in contract.events.values())
     own: Sequence[tuple[str, Kind, bool]] = (
         ("user_id", "id", True),
         ("item_id", "id", True),
@@ -68,7 +72,7 @@ def event_columns(contract: DatasetContract) -> list[Column]:
         ("event", "text", True),
         ("request_id", "id", logged),
         ("position", "whole", "position" in mapping),
-        ("value", "number", "value" in mapping),
+        ("value", "number", counted or "value" in mapping),
         ("ingested_at", "time", "ingested_at" in mapping),
         ("reject_reason", "text", "reject_reason" in mapping),
     )
@@ -109,7 +113,7 @@ def types_of(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]
 
 def column_faults(table: str, columns: Sequence[Column], types: Mapping[str, str]) -> Iterator[Fault]:
     """What a table lacks, and which of its columns have a type that cannot be read as they should."""
-    have = [name for name in types if not name.startswith("_")]
+    have = [name for name in types if name not in (SOURCE, ROW)]
     for column in columns:
         where = f"{table}.{column.source}"
         if column.source not in types:
@@ -132,7 +136,8 @@ def read_as(column: Column, types: Mapping[str, str]) -> str:
     text = found == "VARCHAR"
     match column.kind:
         case "id":
-            return f"nullif(trim({name}), '')" if text else f"{name}::VARCHAR"
+            # Ids are taken as they are, blanks and all: the service will be asked with them.
+            return f"CASE WHEN trim({name}) <> '' THEN {name} END" if text else f"{name}::VARCHAR"
         case "text":
             return f"nullif({name}, '')" if text else f"{name}::VARCHAR"
         case "whole":
@@ -140,29 +145,36 @@ def read_as(column: Column, types: Mapping[str, str]) -> str:
             number = f"TRY_CAST({name} AS DOUBLE)"
             return f"CASE WHEN {number} = floor({number}) AND abs({number}) < 2147483648 THEN {number}::INTEGER END"
         case "number":
-            return f"TRY_CAST({name} AS DOUBLE)"
+            # -0.0 equals 0.0 yet has other bytes; adding 0 leaves one of them.
+            return f"TRY_CAST({name} AS DOUBLE) + 0.0::DOUBLE"
         case "time":
             return _time(name, found)
 
 
 def _time(name: str, found: str) -> str:
     if found in _WHOLE:
-        return _epoch(name)
+        return _epoch(f"TRY_CAST({name} AS BIGINT)")
     if found == "VARCHAR":
-        # Without an offset a time is UTC: the session's zone is.
+        # Without an offset a time is UTC: the session's zone is. A whole number of 9 to 19 digits counts from 1970.
         return (
-            f"CASE WHEN regexp_full_match(trim({name}), '-?[0-9]{{9,17}}') THEN {_epoch(f'trim({name})::BIGINT')} "
-            f"ELSE TRY_CAST({name} AS TIMESTAMPTZ) END"
+            f"CASE WHEN regexp_full_match(trim({name}), '[0-9]{{9,19}}') THEN {_epoch(f'TRY_CAST({name} AS BIGINT)')} "
+            f"ELSE TRY_CAST(trim({name}) AS TIMESTAMPTZ) END"
         )
     return f"{name}::TIMESTAMPTZ"
 
 
-def _epoch(expression: str) -> str:
-    """Seconds, milliseconds or microseconds since 1970, told apart by size: each spans 1973 to 5138."""
+def _epoch(whole: str) -> str:
+    """Time of a whole number since 1970, its unit told by its size.
+
+    Below 10^11 seconds (until the year 5138), below 10^14 milliseconds, below 10^17 microseconds (both from 1973 on), else
+    nanoseconds.
+    """
     return (
-        f"CASE WHEN abs({expression}) < 100000000000 THEN make_timestamptz({expression}::BIGINT * 1000000) "
-        f"WHEN abs({expression}) < 100000000000000 THEN make_timestamptz({expression}::BIGINT * 1000) "
-        f"ELSE make_timestamptz({expression}::BIGINT) END"
+        f"CASE WHEN {whole} < 0 THEN NULL "
+        f"WHEN {whole} < 100000000000 THEN make_timestamptz({whole} * 1000000) "
+        f"WHEN {whole} < 100000000000000 THEN make_timestamptz({whole} * 1000) "
+        f"WHEN {whole} < 100000000000000000 THEN make_timestamptz({whole}) "
+        f"ELSE make_timestamptz({whole} // 1000) END"
     )
 
 

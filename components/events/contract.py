@@ -3,7 +3,8 @@
 A snapshot is a directory:
 
     snapshot.json        this module's `Snapshot`
-    contract.json        the resolved dataset contract (`DatasetContract`, canonical JSON)
+    contract.json        the resolved dataset contract (`DatasetContract`, canonical JSON); each `path` holds the names of the
+                         files that were read, as in `Snapshot.sources`
     events.parquet       user_id, item_id: string; ts: timestamp[us, UTC]; event: string; request_id: string (null where
                          the log has none); position: int32 (1-based, null where unknown); value: double (null);
                          ingested_at: timestamp[us, UTC] (never null: `ts` where the log has none); then the context
@@ -12,7 +13,8 @@ A snapshot is a directory:
     users.parquet        user_id: string, unique, ascending; then each declared attribute whose role is not `ignore`
                          (string or double; null = unknown)
     items.parquet        item_id: string, unique, ascending; then each declared attribute whose role is not `ignore`
-    quarantine.parquet   table, source, source_row (int64, 0-based), reason, row (JSON text)
+    quarantine.parquet   table, source, source_row (int64, 0-based), reason, row (JSON text: the team's columns as they were
+                         given, each as text or null)
 
 Integer ids are kept as their decimal text; `id_types` says what they were. Users and items that only occur in events get
 a row with null attributes, so that a join never loses an event.
@@ -20,7 +22,7 @@ a row with null attributes, so that a join never loses an event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -195,4 +197,7 @@ class Snapshot:
     tables: tuple[TableCount, ...]
     id_types: dict[str, Literal["string", "integer"]]
     sources: dict[str, str]
-    """sha256 of each source file that was read, by its path in the contract."""
+    """sha256 of each source file that was read, by `table: name`. Names say nothing of the machine: they are relative to
+    the folder that the table's files share, or s3:// addresses."""
+    unjoined: dict[str, int] = field(default_factory=dict)
+    """Users and items of the kept events that their table does not name, for each such table that the contract has."""

@@ -121,7 +121,7 @@ def _read_yaml(text: str, subject: str) -> tuple[Any, list[Fault]]:
         try:
             return loader.get_single_data(), loader.repeated
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
