@@ -20,11 +20,11 @@ from components.artifacts.progress import Progress, silent
 from components.dataset.contract import SCHEMA_VERSION, SPLITS, Cut, Dataset, Feature
 from components.dataset.features import declare, impression_of, outcomes_of
 from components.dataset.lookup import FeatureTables
+from components.dataset.negatives import sample_negatives
 from components.dataset.requests import (
     History,
     Pairs,
     outcome_names,
-    sample_negatives,
     sampled_cuts,
     stage_logged,
     taken_after,
@@ -77,9 +77,15 @@ def build_dataset(snapshot: Path, *, out: Path, seed: int, progress: Progress = 
             stage(connection, snapshot, contract, bucket_us=bucket_us)
             coded = code(connection, snapshot, contract, bucket_us=bucket_us)
             history = history_of(connection, outcomes_of(contract))
-            first_us, last_us = connection.sql("SELECT min(ts), max(ts) FROM ev").fetchall()[0]
+            first_us, last_us, latest = connection.sql("SELECT min(ts), max(ts), max(enter) FROM ev").fetchall()[0]
             split = split_by_time(
-                history.ts, history.enter, first_us=first_us, last_us=last_us, contract=contract, bucket_us=bucket_us
+                history.ts,
+                history.enter,
+                first_us=first_us,
+                last_us=last_us,
+                latest_bucket=latest,
+                contract=contract,
+                bucket_us=bucket_us,
             )
             progress("making requests and labels")
             if contract.requests.mode == "logged":
@@ -141,13 +147,13 @@ def _logged(
     first = int(history.enter[0]) if len(history.enter) else split.validation.bucket
     start = Moment(0, (first - 1) * bucket_us, first - 1)
     step = _REFIT_DAYS * 86_400_000_000 // bucket_us
-    weekly = range(start.bucket + step, split.end.bucket, step)
+    weekly = range(start.bucket + step, split.release.bucket, step)
     return _Requests(
         table=table,
         rows=_labelled(rows, outcome_names(outcomes_of(contract))),
         relevance=_relevance_table([], [], [], []),
         cuts=_cuts([("start", start)], split),
-        boundaries=tuple(sorted({*weekly, split.validation.bucket, split.test.bucket, split.end.bucket})),
+        boundaries=tuple(sorted({*weekly, split.validation.bucket, split.test.bucket, split.release.bucket})),
     )
 
 
@@ -161,7 +167,9 @@ def _sampled(
     n_items = coded.items.num_rows
     training = sampled_cuts(contract, split, history, bucket_us)
     ends = [moment_at(history.enter, (cut.ts + horizon) // bucket_us, bucket_us) for cut in training]
-    windows = [*zip(training, ends, strict=True), (split.validation, split.test), (split.test, split.end)]
+    gap = round(contract.split.gap.total_seconds() * 1e6)
+    tuned = moment_at(history.enter, (split.test.ts - gap) // bucket_us, bucket_us) if gap else split.test
+    windows = [*zip(training, ends, strict=True), (split.validation, tuned), (split.test, split.release)]
     requests: list[pa.Table] = []
     rows: list[pa.Table] = []
     relevance: list[pa.Table] = []
@@ -182,6 +190,7 @@ def _sampled(
                 available=available,
                 per_user=contract.requests.negatives,
                 exclude_seen=exclude_seen,
+                n_users=coded.users.num_rows,
                 rng=np.random.default_rng([seed, number]),
             )
             rows.append(_training_rows(pairs, asked, negatives, users, count, outcomes))
@@ -197,7 +206,7 @@ def _sampled(
         rows=pa.concat_tables(rows),
         relevance=pa.concat_tables(relevance),
         cuts=_cuts([(f"train-{number}", cut) for number, cut in enumerate(training, start=1)], split),
-        boundaries=tuple(sorted({cut.bucket for cut, _ in windows} | {split.end.bucket})),
+        boundaries=tuple(sorted({cut.bucket for cut, _ in windows} | {split.release.bucket})),
     )
 
 
@@ -273,7 +282,7 @@ def _relevance_table(requests: object, items: object, gains: object, eligible: o
 
 
 def _cuts(training: list[tuple[str, Moment]], split: TimeSplit) -> tuple[Cut, ...]:
-    named = [*training, ("validation", split.validation), ("test", split.test), ("release", split.end)]
+    named = [*training, ("validation", split.validation), ("test", split.test), ("release", split.release)]
     return tuple(
         Cut(name, datetime.fromtimestamp(cut.ts / 1e6, UTC).isoformat(), cut.bucket, cut.rows) for name, cut in named
     )

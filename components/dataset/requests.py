@@ -101,14 +101,20 @@ def stage_logged(
             FROM slots s JOIN ev o ON o.outcome AND o.request_id = s.request_id AND o.item = s.item AND o.user = s.user
                 AND o.ts >= s.ts AND o.ts <= s.ts + {attribution}
         ),
+        -- Among all impressions, also those of requests that are left out: what those led to belongs to no other.
+        followed AS (
+            SELECT item, event, gain, ts, outcome,
+                last_value(CASE WHEN impression THEN request_id END IGNORE NULLS) OVER before AS request_id,
+                last_value(CASE WHEN impression THEN ts END IGNORE NULLS) OVER before AS shown
+            FROM ev WHERE impression OR (outcome AND request_id IS NULL)
+            WINDOW before AS (PARTITION BY user, item ORDER BY ts, outcome, ev.request_id ROWS UNBOUNDED PRECEDING)
+        ),
         nameless AS (
-            SELECT s.request, o.item, o.event, o.gain
-            FROM (SELECT * FROM ev WHERE outcome AND request_id IS NULL) o
-            ASOF JOIN (SELECT * FROM slots) s ON o.user = s.user AND o.item = s.item AND o.ts >= s.ts
-            WHERE o.ts <= s.ts + {attribution}
+            SELECT r.request, f.item, f.event, f.gain FROM followed f JOIN requests r USING (request_id)
+            WHERE f.outcome AND f.ts <= f.shown + {attribution}
         ),
         won AS (SELECT * FROM named UNION ALL SELECT * FROM nameless)
-        SELECT slots.request, slots.item, coalesce(any_value(slots.position), 0)::SMALLINT AS position,
+        SELECT slots.request, slots.item, coalesce(min(slots.position), 0)::SMALLINT AS position,
             coalesce(max(won.gain), 0)::FLOAT AS gain{flags}
         FROM slots LEFT JOIN won ON won.request = slots.request AND won.item = slots.item
         GROUP BY slots.request, slots.item
@@ -151,8 +157,13 @@ def sampled_cuts(contract: DatasetContract, split: TimeSplit, history: History, 
 def taken_after(
     history: History, cut: Moment, end: Moment, *, exclude_seen: bool, outcomes: int, n_items: int
 ) -> Pairs:
-    """What each user took between two cuts, less what they had taken before the first if `exclude_seen`."""
-    part = slice(cut.rows, end.rows)
+    """What each user took between two cuts, less what they had taken before the first if `exclude_seen`.
+
+    What happened before the first cut and arrived after it is neither known to the request nor what it led to: left out. So
+    is what happened before the second and arrived after it: nobody could have trained on it by then.
+    """
+    part = np.arange(cut.rows, end.rows)
+    part = part[history.ts[part] >= cut.ts]
     marks = history.users[part].astype(np.int64) * n_items + history.items[part]
     keys, inverse = np.unique(marks, return_inverse=True)
     gains = np.zeros(len(keys), dtype=np.float32)
@@ -165,49 +176,6 @@ def taken_after(
         fresh = ~np.isin(keys, seen, assume_unique=True)
         keys, gains, happened = keys[fresh], gains[fresh], happened[fresh]
     return Pairs((keys // n_items).astype(np.int32), (keys % n_items).astype(np.int32), gains, happened)
-
-
-def sample_negatives(
-    pairs: Pairs,
-    history: History,
-    cut: Moment,
-    *,
-    available: NDArray[np.bool_],
-    per_user: int,
-    exclude_seen: bool,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Items that each asking user could have taken at a cut and did not: half at random, half by popularity.
-
-    Args:
-        pairs: What the users took; their users ask.
-        history: All outcomes; only what lies before the cut is looked at.
-        cut: The cut.
-        available: Whether each item could be shown at the cut, shape (items,).
-        per_user: How many to draw for each user; fewer where draws repeat or there are not as many.
-        exclude_seen: Whether what a user had taken before is no candidate.
-        rng: Source of the draws.
-
-    Returns:
-        Users and items, ascending, distinct.
-    """
-    n_items = len(available)
-    users = np.unique(pairs.users)
-    candidates = np.flatnonzero(available)
-    before = slice(0, cut.rows)
-    popularity = np.bincount(history.items[before], minlength=n_items).astype(np.float64)[candidates]
-    cumulative = np.cumsum(popularity) if popularity.sum() else np.arange(1.0, len(candidates) + 1)
-    uniform = candidates[rng.integers(0, len(candidates), (len(users), per_user - per_user // 2))]
-    popular = candidates[
-        np.searchsorted(cumulative, rng.random((len(users), per_user // 2)) * cumulative[-1], side="right")
-    ]
-    drawn = np.concatenate([uniform, popular], axis=1)
-    marks = np.unique(users.astype(np.int64)[:, None] * n_items + drawn)
-    refused = [pairs.users.astype(np.int64) * n_items + pairs.items]
-    if exclude_seen:
-        refused.append(history.users[before].astype(np.int64) * n_items + history.items[before])
-    marks = marks[~np.isin(marks, np.concatenate(refused))]
-    return (marks // n_items).astype(np.int32), (marks % n_items).astype(np.int32)
 
 
 def outcome_names(names: Sequence[str]) -> list[str]:

@@ -26,19 +26,26 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class TimeSplit:
-    """Validation begins at `validation`, test at `test`; `end` is after everything."""
+    """Validation begins at `validation`, test at `test`; at `release` all of the log has happened and arrived."""
 
     validation: Moment
     test: Moment
-    end: Moment
+    release: Moment
 
 
 def split_by_time(
-    history_ts: Ints, history_enter: Ints, *, first_us: int, last_us: int, contract: DatasetContract, bucket_us: int
+    history_ts: Ints,
+    history_enter: Ints,
+    *,
+    first_us: int,
+    last_us: int,
+    latest_bucket: int,
+    contract: DatasetContract,
+    bucket_us: int,
 ) -> TimeSplit:
     """Cut a log by the contract's rule.
 
-    A holdout in days ends with the log's last whole bucket and begins at a bucket's start. A holdout by share takes the last
+    A holdout in days ends with the log's last bucket and begins at a bucket's start. A holdout by share takes the last
     `floor(share * rows)` outcome rows in history order: such a cut may fall between two rows of the same moment.
 
     Args:
@@ -46,6 +53,7 @@ def split_by_time(
         history_enter: Bucket from which each is known, ascending, shape (events,).
         first_us: Time of the first event of any kind.
         last_us: Time of the last.
+        latest_bucket: First bucket by which all events are known.
         contract: Holds the rule.
         bucket_us: Length of a bucket in microseconds.
 
@@ -62,14 +70,17 @@ def split_by_time(
             f"dataset contract {contract.name}: the log spans {days:.1f} days, and test and validation take all of it; "
             "needed some days before them to train on. Hold out less (split.test, split.validation), or give a longer log."
         )
-    return TimeSplit(validation, test, end)
+    return TimeSplit(validation, test, Moment(len(history_ts), latest_bucket * bucket_us, latest_bucket))
 
 
 def _before(history_ts: Ints, history_enter: Ints, after: Moment, rule: Holdout, bucket_us: int) -> Moment:
     """The cut that leaves a holdout between itself and `after`."""
     if rule.fraction is not None:
         rows = after.rows - math.floor(rule.fraction * after.rows)
-        ts = int(history_ts[rows]) if rows < len(history_ts) else after.ts
+        if rows == len(history_ts):
+            return Moment(rows, after.ts, after.bucket)
+        # A row that arrived late was cut off by its arrival, not by when it happened.
+        ts = max(int(history_ts[rows]), (int(history_enter[rows]) - 1) * bucket_us)
         return Moment(rows, ts, ts // bucket_us)
     # From the start of the bucket `after` lies in, so that the holdout is made of whole buckets.
     ts = after.bucket * bucket_us - round((rule.days or 0.0) * _DAY_US)

@@ -33,6 +33,8 @@ _PRICE_UNITS = 10_000
 """Prices are summed as whole ten-thousandths: sums of whole numbers are exact in any order."""
 
 MANIFEST = "tables.json"
+MOST_KEYS = 1 << 63
+"""A key and a bucket share one signed 64-bit number."""
 NEVER = np.iinfo(np.int64).max
 _NPY_HEADER_BYTES = 128
 
@@ -161,10 +163,10 @@ def build_tables(
     # One below the first, so that looking back to the origin finds nothing.
     origin, stride = int(low) - 1, int(high) - int(low) + 3
     trails, n_items = trails_needed(features), len(entities.item_category)
-    if (largest := max(users, 1) * max(n_items, entities.categories, entities.providers, 1) * stride) >= 1 << 63:
+    if (largest := max(users, 1) * max(n_items, entities.categories, entities.providers, 1) * stride) >= MOST_KEYS:
         raise InputError(
             f"bucket tables: {users:,} users x {n_items:,} items x {stride:,} buckets make {largest:.1e} keys; needed fewer "
-            "than 9.2e18. Use daily buckets (`bucket: day`), or shorten the log with `retention`."
+            f"than {MOST_KEYS:.1e}. Use daily buckets (`bucket: day`), or shorten the log with `retention`."
         )
     prices = np.nan_to_num(entities.item_price, nan=0.0)
     for name in trails:
