@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.ranker.candidates.covisitation import Neighbours
+from components.dataset.covisitation import Neighbours
 from components.ranker.candidates.interactions import Floats, Ids, Ints, Seen
 
 DESCRIPTIONS = {

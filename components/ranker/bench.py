@@ -34,6 +34,9 @@ from components.ranker.rows import (
     retrieved_rows,
 )
 from components.ranker.storage import RankerFolder
+from components.ranker.vocabulary import Vocabulary, recode, vocabulary_of
+
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +53,47 @@ class Bench:
 
     data: OpenDataset
     parts: ItemParts
-    depth: int
     seed: int
 
     @classmethod
     def of(cls, data: OpenDataset, *, seed: int) -> Bench:
-        """Lay out a data set; `depth` is the longest shown list, or what the deepest cut-off needs of a catalogue."""
+        """Lay out a data set."""
         manifest = data.manifest
         parts = ItemParts.of(data.items.sort_by("item"), category=manifest.category, provider=manifest.provider)
-        depth = max(settings.DEPTH, *manifest.cutoffs)
-        if manifest.mode == "logged":
-            shown = [np.diff(recorded_rows(data, split, ()).starts()) for split in ("validation", "test")]
-            depth = int(max(sizes.max(initial=1) for sizes in shown))
-        return cls(data, parts, depth, seed)
+        return cls(data, parts, seed)
+
+    @cached_property
+    def depth(self) -> int:
+        """Ranks kept: of a catalogue what the deepest cut-off needs and more, of recorded lists the longest."""
+        if self.sampled:
+            return max(settings.DEPTH, *self.data.manifest.cutoffs)
+        lengths = [np.diff(self.shown(split).starts()) for split in HELD_OUT]
+        return int(max(sizes.max(initial=1) for sizes in lengths))
 
     def cut_index(self, split: Split) -> Index:
         """The index of the last cut that the requests of a split may know."""
         cuts = self.requests(split).cuts
         return self.index(int(cuts.max()) if len(cuts) else len(self.data.manifest.cuts) - 2)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Texts behind the data set's category codes."""
+        return vocabulary_of(
+            self.data.manifest.features,
+            users=self.data.users,
+            items=self.data.items,
+            context=self.data.features.context_values,
+        )
+
+    @cached_property
+    def _shown(self) -> dict[Split, Rows]:
+        return {}
+
+    def shown(self, split: Split) -> Rows:
+        """The recorded rows of a split, without features."""
+        if split not in self._shown:
+            self._shown[split] = recorded_rows(self.data, split, ())
+        return self._shown[split]
 
     @property
     def sampled(self) -> bool:
@@ -115,7 +141,8 @@ def model_lists(bench: Bench, ranker: RankerFolder, split: Split) -> tuple[Lists
     shown = settings.DRIFT_RANKS if bench.sampled else bench.depth
     sampled = sample(requests.numbers, share=settings.DRIFT_ROWS / max(1, len(requests) * shown), seed=bench.seed)
     for index, rows in _blocks(bench, ranker, split):
-        scores = ranker.booster.scores(rows.features)
+        matrix = recode(rows.features, wanted.features, found=bench.vocabulary, needed=ranker.vocabulary)
+        scores = ranker.booster.scores(matrix)
         order = order_rows(rows, scores, index, bench.parts, wanted.rerank)
         made, kept = lists_of(rows, scores, order, depth=depth)
         lists.append(made)
@@ -163,7 +190,7 @@ def baseline_lists(bench: Bench, name: str) -> Lists:
                 for index, requests in bench.by_cut("test")
             ]
         )
-    rows = recorded_rows(bench.data, "test", ())
+    rows = bench.shown("test")
     requests = bench.requests("test")
     users = requests.users[np.searchsorted(requests.numbers, rows.requests)]
     index = bench.cut_index("test")

@@ -134,7 +134,8 @@ def baseline_catalogue_lists(
 
 def allowed_items(requests: Requests, index: Index, *, exclude_seen: bool) -> Bools:
     """What may be shown for each request, shape (requests, items)."""
-    allowed: Bools = index.first_bucket[None, :] <= requests.buckets[:, None]
+    buckets, place = np.unique(requests.buckets, return_inverse=True)
+    allowed: Bools = np.array([index.eligible(bucket) for bucket in buckets.tolist()])[place]
     if exclude_seen:
         taken = index.seen.rows(requests.users)
         allowed[np.repeat(np.arange(len(requests)), np.diff(taken.indptr)), taken.indices] = False

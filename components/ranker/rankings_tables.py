@@ -11,12 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.dataset.contract import Split
-from components.ranker.bench import Bench, Scored
+from components.ranker.bench import HELD_OUT, Bench, Scored
 from components.ranker.candidates.interactions import Ids, Ints
 from components.ranker.lists import Lists, allowed_items
-from components.ranker.rows import column, recorded_rows
-
-_SPLITS: tuple[Split, ...] = ("validation", "test")
+from components.ranker.rows import column
 
 
 def write_lists(lists: Mapping[str, Lists], bench: Bench, *, out: Path) -> None:
@@ -46,7 +44,7 @@ def write_requests(bench: Bench, *, out: Path) -> None:
     """requests.parquet: the validation and test requests."""
     labels = Labels(bench)
     table = bench.data.requests.sort_by("request")
-    table = table.filter(np.isin(table["split"].cast(pa.string()).to_numpy(zero_copy_only=False), _SPLITS))
+    table = table.filter(np.isin(table["split"].cast(pa.string()).to_numpy(zero_copy_only=False), HELD_OUT))
     numbers = column(table, "request").astype(np.int32)
     counts, relevant, ideal = labels.summary(numbers)
     written = pa.table(
@@ -112,7 +110,7 @@ class Labels:
         if bench.sampled:
             self._owners, self._values = bench.relevance.pairs()
             return
-        rows = [recorded_rows(bench.data, split, ()) for split in _SPLITS]
+        rows = [bench.shown(split) for split in HELD_OUT]
         requests = np.concatenate([part.requests for part in rows])
         items = np.concatenate([part.items for part in rows])
         gains = np.concatenate([part.gains for part in rows])
@@ -141,7 +139,7 @@ class Labels:
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int32)
         place = np.repeat(low - offsets[:-1], kept) + np.arange(offsets[-1])
         ideal = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[place].astype(np.float32)))
-        return self._candidates(numbers), high - low, ideal
+        return self._candidates(numbers), (high - low).astype(np.int64), ideal
 
     def _candidates(self, numbers: Ids) -> Ints:
         if not self._bench.sampled:
@@ -151,7 +149,7 @@ class Labels:
             return sizes
         counts = np.zeros(len(numbers), dtype=np.int64)
         excluded = self._bench.data.manifest.exclude_seen
-        for split in _SPLITS:
+        for split in HELD_OUT:
             for index, requests in self._bench.by_cut(split):
                 block = max(1, 4_000_000 // max(1, index.n_items))
                 for begin in range(0, len(requests), block):

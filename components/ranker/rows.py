@@ -6,7 +6,7 @@ retrieved from the catalogue here, in blocks, with the very lookup that serves (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,11 +178,8 @@ def retrieved_rows(
     features: Sequence[str],
     quotas: Mapping[str, int],
     exclude_seen: bool,
-    keep: Callable[[Ids, Ids], Bools] | None = None,
 ) -> Iterator[Rows]:
     """Rows of the candidates that retrieval names for each request, some requests at a time.
-
-    `keep` marks, of a block's (requests, items), the rows whose features are worth looking up; all without it.
 
     A block holds about `SCORE_ROWS` rows whatever the catalogue, so memory does not grow with requests.
     """
@@ -195,9 +192,6 @@ def retrieved_rows(
             starts, items = index.candidates(some.users, bucket=bucket, quotas=quotas, exclude_seen=exclude_seen)
             owner = np.repeat(np.arange(len(some)), np.diff(starts))
             numbers = some.numbers[owner]
-            if keep is not None:
-                kept = keep(numbers, items)
-                owner, items, numbers = owner[kept], items[kept], numbers[kept]
             gains = relevance.gains(numbers, items)
             matrix = look_up(
                 tables,

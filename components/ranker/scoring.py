@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from components.dataset.lookup import FeatureTables
 from components.errors import InputError
 from components.ranker.candidates.index import Index, open_index
 from components.ranker.candidates.interactions import Ids
@@ -21,21 +19,20 @@ from components.ranker.lists import ItemParts
 from components.ranker.ordering import order_within
 from components.ranker.rerank import rerank
 from components.ranker.rows import feature_columns
-from components.ranker.storage import CANDIDATES, ITEMS, TABLES, USERS, RankerFolder, open_ranker
+from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker
 
 
 class LoadedRanker:
     """An opened ranker; safe to ask from one thread at a time."""
 
     def __init__(self, folder: RankerFolder) -> None:
-        users = pq.read_table(folder.path / USERS, columns=["user", "user_id"])
-        items = pq.read_table(folder.path / ITEMS).sort_by("item")
+        users, items = folder.users, folder.items
         self.manifest: Ranker = folder.manifest
         self._booster = folder.booster
         self._calibration = folder.calibration
         self._context = folder.dataset.context
         self._bucket_seconds = folder.dataset.bucket_seconds
-        self._tables = FeatureTables.open(folder.path / TABLES)
+        self._tables = folder.tables
         self._columns = feature_columns(self._tables, folder.manifest.features)
         self._index: Index = open_index(folder.path / CANDIDATES)
         self._parts = ItemParts.of(items, category=folder.dataset.category, provider=folder.dataset.provider)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,12 +14,14 @@ import pyarrow.parquet as pq
 from components.artifacts import documents
 from components.artifacts.digests import digest_file, tree_files
 from components.dataset.contract import Dataset
+from components.dataset.lookup import FeatureTables
 from components.dataset.reading import OpenDataset
 from components.errors import Fault, FaultyInputError
 from components.ranker.booster import Booster
 from components.ranker.calibration import Calibration
 from components.ranker.candidates.index import Index, save_index
 from components.ranker.contract import Ranker
+from components.ranker.vocabulary import Vocabulary, vocabulary_of
 
 MANIFEST = "ranker.json"
 MODEL = "model.ubj"
@@ -68,7 +71,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     return {name: digest_file(path) for name, path in tree_files(folder) if name != MANIFEST}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RankerFolder:
     """An opened ranker's documents and model; the files behind them are those the manifest names."""
 
@@ -77,6 +80,25 @@ class RankerFolder:
     dataset: Dataset
     calibration: Calibration
     booster: Booster
+
+    @cached_property
+    def users(self) -> pa.Table:
+        return pq.read_table(self.path / USERS)
+
+    @cached_property
+    def items(self) -> pa.Table:
+        return pq.read_table(self.path / ITEMS).sort_by("item")
+
+    @cached_property
+    def tables(self) -> FeatureTables:
+        return FeatureTables.open(self.path / TABLES)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Texts behind the codes that the model was trained on."""
+        return vocabulary_of(
+            self.dataset.features, users=self.users, items=self.items, context=self.tables.context_values
+        )
 
 
 def open_ranker(folder: Path, *, threads: int) -> RankerFolder:

@@ -4,8 +4,9 @@
                   -> retrieval index as of the release cut -> ranker folder with a digest of every file
 
 `logged`: rows are what was shown; where positions were logged, clicks are corrected for them (unbiased LambdaMART, Hu et
-al. 2019, as XGBoost implements it). `sampled`: rows are positives, the data set's sampled negatives, and harder ones
-retrieved as of each training cut; validation ranks what retrieval finds in the whole catalogue, as serving will.
+al. 2019, as XGBoost implements it). `sampled`: rows are positives and the data set's negatives, drawn evenly from what was
+available (harder ones, retrieved as of the training cut, were tried and did not help); validation ranks what retrieval
+finds in the whole catalogue, as serving will.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from components.ranker.candidates.index import SOURCES
 from components.ranker.candidates.interactions import Floats
 from components.ranker.contract import SCHEMA_VERSION, Importance, Ranker, RerankRules
 from components.ranker.draws import sample
-from components.ranker.negatives import with_hard_negatives
 from components.ranker.rows import (
     Relevance,
     Rows,
@@ -132,7 +132,6 @@ def collect(data: OpenDataset, features: Sequence[str], *, seed: int) -> Lesson:
     if data.manifest.mode == "logged":
         positioned = bool((column(table, "position") > 0).all())
         return Lesson(training, recorded_rows(data, "validation", features), _weights(data, "train"), positioned)
-    training = with_hard_negatives(data, training, features, seed=seed)
     weights = np.ones(len(training.requests), dtype=np.float32)
     return Lesson(training, validation_rows(data, features, seed=seed), weights, positioned=False)
 

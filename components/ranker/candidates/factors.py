@@ -31,7 +31,7 @@ def item_factors(seen: Seen, *, dimensions: int, damping: float = 0.5, seed: int
     Products are sums in a fixed order (sparse kernels and einsum, no threaded BLAS): the same bytes on any thread count.
     """
     dimensions = min(dimensions, seen.n_items)
-    matrix = seen.rows(np.arange(seen.n_users, dtype=np.int32))
+    matrix = seen.everyone()
     users = np.bincount(seen.items, minlength=seen.n_items)
     matrix.data /= np.maximum(users[seen.items], 1) ** damping
     transposed = sparse.csr_array(matrix.T)

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.dataset.covisitation import Neighbours, cosine_neighbours
 from components.errors import InputError
-from components.ranker.candidates.covisitation import Neighbours, cosine_neighbours
 from components.ranker.candidates.factors import item_factors
 from components.ranker.candidates.interactions import (
     Bools,
@@ -62,8 +62,9 @@ class Index:
         return len(self.popularity)
 
     def eligible(self, bucket: int) -> Bools:
-        """Items that may be shown in a bucket, shape (n_items,)."""
-        return self.first_bucket <= bucket
+        """Items that may be shown in a bucket, shape (n_items,): taken by then, or there before the bucket began."""
+        known: Bools = (self.users_of_item > 0) | (self.first_bucket < bucket)
+        return known
 
     def candidates(self, users: Ids, *, bucket: int, quotas: Mapping[str, int], exclude_seen: bool) -> tuple[Ints, Ids]:
         """Retrieve for some users: row starts (users + 1,) and items, ascending within a row.
@@ -114,7 +115,7 @@ def fit_index(interactions: Interactions, first_bucket: Ints, *, seed: int) -> I
     return Index(
         popularity=decayed_popularity(interactions, half_life_days=HALF_LIFE_DAYS),
         users_of_item=distinct_users(seen),
-        neighbours=cosine_neighbours(seen, top=NEIGHBOURS),
+        neighbours=cosine_neighbours(seen.everyone(), top=NEIGHBOURS),
         factors=item_factors(seen, dimensions=DIMENSIONS, seed=seed),
         seen=seen,
         first_bucket=first_bucket,

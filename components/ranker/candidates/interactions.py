@@ -66,6 +66,10 @@ class Seen:
         ones = np.ones(len(columns), dtype=np.float64)
         return sparse.csr_array((ones, columns, starts), shape=(len(users), self.n_items))
 
+    def everyone(self) -> sparse.csr_array:
+        """Binary matrix (users, items) of all users."""
+        return self.rows(np.arange(self.n_users, dtype=np.int32))
+
 
 def seen_items(interactions: Interactions) -> Seen:
     """The distinct items of each user, in the order of their first event."""

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from components.dataset.covisitation import cosine_neighbours
 from components.ranker.baselines import knn_catalogue_scores
-from components.ranker.candidates.covisitation import cosine_neighbours
 from components.ranker.candidates.interactions import Interactions, distinct_users, seen_items
 
 TRAIN_ROWS = 358_096
@@ -68,5 +68,5 @@ def test_item_knn_reproduces_the_reference(purchases):
     train, wanted = purchases
     seen = seen_items(train)
     users = np.array(sorted(wanted), dtype=np.int32)
-    scores = knn_catalogue_scores(users, seen, cosine_neighbours(seen, top=50))
+    scores = knn_catalogue_scores(users, seen, cosine_neighbours(seen.everyone(), top=50))
     assert figures(scores, train, wanted) == pytest.approx((0.053672, 0.038410, 0.023821), abs=1e-6)

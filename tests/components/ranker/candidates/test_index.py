@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.dataset.covisitation import cosine_neighbours
 from components.errors import InputError
-from components.ranker.candidates.covisitation import cosine_neighbours
 from components.ranker.candidates.factors import item_factors
 from components.ranker.candidates.index import SOURCES, fit_index, open_index, save_index
 from components.ranker.candidates.interactions import Interactions, distinct_users, seen_items
@@ -36,7 +36,7 @@ def test_seen_items_are_each_users_distinct_items_in_first_order(pairs):
 
 @given(events, st.integers(1, 5))
 def test_neighbours_are_the_nearest_by_binary_cosine_and_ties_go_to_the_lower_item(pairs, top):
-    found = cosine_neighbours(seen_items(interactions(pairs)), top=top)
+    found = cosine_neighbours(seen_items(interactions(pairs)).everyone(), top=top)
     takers = [{who for who, what in pairs if what == item} for item in range(ITEMS)]
     for item in range(ITEMS):
         near = {
@@ -59,7 +59,7 @@ def test_popularity_halves_with_every_half_life():
 @settings(deadline=None)
 def test_factors_span_the_leading_singular_directions(pairs):
     seen = seen_items(interactions(pairs))
-    matrix = seen.rows(np.arange(USERS, dtype=np.int32)).toarray()
+    matrix = seen.everyone().toarray()
     found = item_factors(seen, dimensions=ITEMS, damping=0.0, seed=0).astype(float)
     # All directions kept: folding a user in and out again rebuilds exactly what they took.
     np.testing.assert_allclose(matrix @ found @ found.T, matrix, atol=1e-4)
@@ -70,7 +70,7 @@ def test_few_factors_rebuild_as_much_as_the_best_low_rank_does():
     tastes = rng.random((USERS, 2)) @ rng.random((2, ITEMS))
     pairs = list(zip(*np.nonzero(tastes > np.median(tastes)), strict=True))
     seen = seen_items(interactions(pairs))
-    matrix = seen.rows(np.arange(USERS, dtype=np.int32)).toarray()
+    matrix = seen.everyone().toarray()
     values = np.linalg.svd(matrix, compute_uv=False)
     found = item_factors(seen, dimensions=3, damping=0.0, seed=0).astype(float)
     lost = np.linalg.norm(matrix - matrix @ found @ found.T)
