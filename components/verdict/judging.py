@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from components.evidence.contract import Estimate, Evidence, Question
+from components.evidence.quality_words import counted
 from components.statistics import decide as decide_interval
 from components.statistics import more_users_needed
 from components.verdict.contract import Answer, Finding, Outcome
@@ -18,6 +19,8 @@ from components.verdict.policy import Bound, Criterion, Policy
 from components.verdict.selection import Selection, select
 from components.verdict.words import finding_words, needed_words, unusable_words
 
+REST = "rest"
+_NOTED = "The policy notes what neither holds nor breaks this rule."
 _WORST_FIRST: tuple[Answer, ...] = ("fail", "insufficient", "pass")
 
 
@@ -80,6 +83,11 @@ def _outcome(
         return _conclude(criterion, (), not_applicable=excuse)
     findings = [_finding(criterion, policy, estimate) for estimate in selection.estimates]
     findings += [_nothing(criterion, policy, reason) for reason in selection.lacking]
+    if all(finding.excused and finding.excused != _NOTED for finding in findings):
+        # Each group by itself may be too small to ask; that not one could be judged is no answer.
+        findings.append(
+            _nothing(criterion, policy, f"of {counted(len(findings), 'group')} none could be judged; each is too small")
+        )
     return _conclude(criterion, tuple(findings), not_applicable="")
 
 
@@ -99,11 +107,6 @@ def _conclude(
     criterion: Criterion, findings: tuple[Finding, ...], *, not_applicable: str, always_blocks: bool = False
 ) -> Outcome:
     answer: Answer = "pass" if not_applicable else worst([finding.answer for finding in findings])
-    if answer == "insufficient" and criterion.on_insufficient != "note":
-        judged = [finding for finding in findings if finding.answer == "pass"]
-        if not judged:
-            # Each group alone may be too small to ask; that not one could be judged is no answer.
-            findings = tuple(replace(finding, excused="") for finding in findings)
     stopping = [finding for finding in findings if finding.answer != "pass" and not finding.excused]
     return Outcome(
         criterion=criterion.id,
@@ -139,8 +142,8 @@ def _finding(criterion: Criterion, policy: Policy, estimate: Estimate) -> Findin
     finding = _from_estimate(estimate, answer, bound, message, limit=limit, more_users=more)
     if answer != "insufficient":
         return finding
-    noted = "The policy notes what neither holds nor breaks this rule." if criterion.on_insufficient == "note" else ""
-    return replace(finding, excused=_too_small(criterion, estimate) or noted)
+    noted = _NOTED if criterion.on_insufficient == "note" else ""
+    return replace(finding, excused=noted or _too_small(criterion, estimate))
 
 
 def _from_estimate(
@@ -192,10 +195,10 @@ def _unusable(estimate: Estimate, *, level: float) -> str:
     """Why an estimate cannot be held against anything; empty where it can."""
     numbers = {"value": estimate.value, "lower limit": estimate.low, "upper limit": estimate.high}
     if estimate.value is None:
-        return f"there is no value ({estimate.method or 'no method'}; {estimate.n_users} users)"
+        return f"there is no value ({estimate.method or 'no method'}; {counted(estimate.n_users, 'user')})"
     for name, number in numbers.items():
         if number is None:
-            return f"the value {estimate.value:g} has no {name} ({estimate.n_users} users)"
+            return f"the value {estimate.value:g} has no {name} ({counted(estimate.n_users, 'user')})"
         if not math.isfinite(number):
             return f"the {name} is {number}, which is not a finite number"
     return _contradiction(estimate, level=level)
@@ -233,15 +236,22 @@ def _side(bound: Bound, found: tuple[float, float, float] | None) -> float:
 
 
 def _too_small(criterion: Criterion, estimate: Estimate) -> str:
+    """Why a group is too small to be judged alone, by the policy's own size; empty where it is not."""
     least = criterion.select.minimum_users
-    if least is None or estimate.n_users >= least:
+    if least is None:
         return ""
-    return f"Fewer than the {least} users that the policy asks of a group before it judges it alone."
+    if estimate.n_users < least:
+        return f"Fewer than the {least} users that the policy asks of a group before it judges it alone."
+    share = estimate.detail.get("share_of_users", 0.0)
+    # A comparison is as uncertain as its smaller side: nearly everyone against a handful says little of either.
+    if estimate.versus == REST and 0 < share <= 1 and round(estimate.n_users * (1 - share) / share) < least:
+        return f"The rest that it is compared with has fewer than the {least} users that the policy asks for."
+    return ""
 
 
 def _without_rest(estimate: Estimate) -> str:
     """A group that is everybody has no rest to be compared with; if no other group is judged, the criterion still blocks."""
-    if estimate.versus == "rest" and estimate.detail.get("share_of_users") == 1:
+    if estimate.versus == REST and estimate.detail.get("share_of_users") == 1:
         return "Everyone who was measured is in this group, so there is no rest."
     return ""
 

@@ -20,12 +20,16 @@ _OTHERS = {
     "catalogue": "its share of the catalogue",
     "predicted": "what was predicted",
 }
+DRIFT_RATIO = "drift_ratio"
+"""Against the reference period, but counted in its own thresholds."""
 _MOST_DECIMALS = 6
 
 
 def metric_words(metric: str) -> str:
     """`NDCG@10`, `hit rate@5`."""
     name, at, cutoff = metric.partition("@")
+    if metric == DRIFT_RATIO:
+        return "drift"
     return f"{_ACRONYMS.get(name, name.replace('_', ' '))}{at}{cutoff}"
 
 
@@ -118,7 +122,8 @@ def _found(estimate: Estimate, limit: float) -> str:
         way = "below" if value < 0 else "above"
         return f"is {_figure(abs(value), decimals)} {way} {_other(estimate.versus)}"
     if estimate.statistic == "ratio":
-        return f"is {_figure(value, decimals)} times {_other(estimate.versus)}"
+        other = "its threshold" if estimate.metric == DRIFT_RATIO else _other(estimate.versus)
+        return f"is {_figure(value, decimals)} times {other}"
     if estimate.statistic == "change":
         return f"changed by {_figure(value, decimals, signed=True)} against {_other(estimate.versus)}"
     return f"is {_figure(value, decimals)}" + (f" against {_other(estimate.versus)}" if estimate.versus else "")

@@ -268,7 +268,19 @@ class TestSmallGroups:
         small = estimate(segment={"country": "LU"}, n_users=40, low=-0.2, high=0.2)
         outcome = outcome_of(policy(select=self.select), small)
         assert (outcome.answer, outcome.blocks) == ("insufficient", True)
-        assert len(stopping_messages(outcome)) == 1
+        (message,) = stopping_messages(outcome)
+        assert "of 1 group none could be judged; each is too small" in message
+        assert outcome.findings[0].excused
+
+    def test_only_small_groups_are_no_answer_even_where_insufficiency_is_noted(self) -> None:
+        single = estimate(segment={"country": "LU"}, n_users=1, low=None, high=None)
+        assert outcome_of(policy(select=self.select, on_insufficient="note"), single).blocks
+
+    @pytest.mark.parametrize(("rest", "blocks"), [(99, False), (100, True)])
+    def test_a_comparison_is_as_small_as_its_smaller_side(self, rest: int, blocks: bool) -> None:
+        share = 900 / (900 + rest)
+        most = estimate(segment={"region": "UK"}, n_users=900, low=-0.2, high=0.2, detail={"share_of_users": share})
+        assert outcome_of(policy(select=self.select), self.large, most).blocks is blocks
 
     def test_a_group_that_is_everyone_has_no_rest(self) -> None:
         everyone = estimate(segment={"plan": "free"}, value=None, low=None, high=None, detail={"share_of_users": 1.0})
