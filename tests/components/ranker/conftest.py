@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class Trained:
 def write_purchases(folder: Path, *, users: int = 60, items: int = 50, days: int = 80, seed: int = 0) -> Path:
     """A shop of four tastes: each user mostly buys items of their own, some of which come into fashion."""
     rng = np.random.default_rng(seed)
-    end = datetime(2026, 3, 1)
+    end = datetime(2026, 3, 1, tzinfo=UTC)
     rows = []
     for user in range(users):
         for _ in range(int(rng.integers(8, 30))):
@@ -97,9 +98,7 @@ def build(contract_path: Path, work: Path) -> Path:
     return dataset
 
 
-def train_and_rank(
-    dataset: Path, work: Path, *, incumbent: Path | None = None, seed: int = 0, threads: int = 1
-) -> Trained:
+def run_both(dataset: Path, work: Path, *, incumbent: Path | None = None, seed: int = 0, threads: int = 1) -> Trained:
     ranker, rankings = work / "ranker", work / "rankings"
     for folder in (ranker, rankings):
         folder.mkdir(parents=True)
@@ -113,7 +112,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     work = tmp_path_factory.mktemp("logged")
     shop = work / "shop"
     shop.mkdir()
-    return train_and_rank(build(generate_shop(shop, seed=1, scale=0.05), work), work)
+    return run_both(build(generate_shop(shop, seed=1, scale=0.05), work), work)
 
 
 @pytest.fixture(scope="session")
@@ -121,4 +120,9 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     work = tmp_path_factory.mktemp("sampled")
     source = work / "source"
     source.mkdir()
-    return train_and_rank(build(write_purchases(source), work), work)
+    return run_both(build(write_purchases(source), work), work)
+
+
+@pytest.fixture(scope="session")
+def train_and_rank() -> Callable[..., Trained]:
+    return run_both
