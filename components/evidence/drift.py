@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,18 +18,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-# Evidently reports usage unless told not to, and reads this when it is imported.
-os.environ["DO_NOT_TRACK"] = "1"
-
-import evidently
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from evidently import DataDefinition, Report
-from evidently import Dataset as EvidentlyDataset
-from evidently.metrics import ValueDrift
 from numpy.typing import NDArray
 
 from components.artifacts import documents
@@ -40,6 +34,16 @@ from components.evidence.distance import Distance, Sample, distances, plain_dist
 from components.evidence.estimates import figures, number
 from components.evidence.ranked import read_columns
 from components.ranker.contract import Ranker, Rankings
+
+with warnings.catch_warnings():
+    # Evidently 0.7 imports numpy and litestar under names that they have since given up.
+    warnings.simplefilter("ignore")
+    # It reports usage unless told not to, and reads this when it is imported.
+    os.environ["DO_NOT_TRACK"] = "1"
+    import evidently
+    from evidently import DataDefinition, Report
+    from evidently import Dataset as EvidentlyDataset
+    from evidently.metrics import ValueDrift
 
 Floats = NDArray[np.float64]
 

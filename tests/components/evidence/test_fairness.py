@@ -1,0 +1,157 @@
+"""Quality by group of users, against a plain groupby."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from components.artifacts import documents
+from components.artifacts.digests import digest_tree
+from components.dataset.contract import Dataset
+from components.evidence.contract import Evidence
+from components.evidence.fairness import POOLED, measure_user_fairness
+from components.evidence.quality import measure_quality
+
+World = Any
+
+
+def _measured(world: World, folder: Path, seed: int = 3) -> Evidence:
+    folder.mkdir()
+    measure_quality(world.dataset, world.rankings, out=folder, seed=seed)
+    return measure_user_fairness(world.dataset, world.rankings, folder, out=folder, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def measured(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path]:
+    folder = tmp_path_factory.mktemp("fairness") / "evidence"
+    return _measured(world, folder), folder
+
+
+def _groups(world: World, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """NDCG@10 of each measured user, and their country."""
+    table = pq.read_table(folder / "quality-users.parquet")
+    values = table["ndcg@10:candidate"].to_numpy()
+    known = table["n_requests"].to_numpy() > 0
+    country = np.array([value or "unknown" for value in world.truth["country"]])[table["user"].to_numpy()]
+    return values[known], country[known]
+
+
+def test_values_differences_and_ratios_are_those_of_a_plain_groupby(
+    world: World, measured: tuple[Evidence, Path]
+) -> None:
+    evidence, folder = measured
+    values, country = _groups(world, folder)
+    found = {
+        (estimate.statistic, estimate.segment["country"]): estimate
+        for estimate in evidence.estimates
+        if estimate.metric == "ndcg@10" and "country" in estimate.segment
+    }
+    for name in np.unique(country):
+        inside, outside = values[country == name].mean(), values[country != name].mean()
+        assert found["value", name].value == pytest.approx(inside)
+        assert found["difference", name].value == pytest.approx(inside - outside)
+        assert found["ratio", name].value == pytest.approx(inside / outside)
+        assert found["difference", name].n_users == (country == name).sum()
+
+
+def test_fairlearns_frame_holds_the_same_means(world: World, measured: tuple[Evidence, Path]) -> None:
+    evidence, folder = measured
+    values, country = _groups(world, folder)
+    frame = pq.read_table(folder / evidence.tables["groups"]).to_pandas()
+    frame = frame[frame["metric"] == "ndcg@10"].set_index("group")
+    assert set(frame.index) == set(country)
+    for name in frame.index:
+        assert frame.loc[name, "mean"] == pytest.approx(values[country == name].mean())
+        assert frame.loc[name, "users"] == (country == name).sum()
+
+
+def test_the_unknown_are_a_group_and_small_groups_are_shown_and_pooled(
+    world: World, measured: tuple[Evidence, Path]
+) -> None:
+    evidence, folder = measured
+    _, country = _groups(world, folder)
+    segments = [estimate.segment for estimate in evidence.estimates if estimate.statistic == "difference"]
+    assert {"country": "unknown"} in segments
+    small = [name for name in np.unique(country) if (country == name).sum() < 30]
+    assert len(small) > 1
+    pooled = [e for e in evidence.estimates if e.segment == POOLED and e.statistic == "difference"]
+    assert {estimate.n_users for estimate in pooled} == {int(np.isin(country, small).sum())}
+
+
+def test_the_change_of_a_gap_is_the_candidates_less_the_incumbents(
+    world: World, measured: tuple[Evidence, Path]
+) -> None:
+    evidence, folder = measured
+    table = pq.read_table(folder / "quality-users.parquet")
+    known = table["n_requests"].to_numpy() > 0
+    gained = (table["ndcg@10:candidate"].to_numpy() - table["ndcg@10:incumbent"].to_numpy())[known]
+    _, country = _groups(world, folder)
+    change = next(
+        e
+        for e in evidence.estimates
+        if e.statistic == "change" and e.metric == "ndcg@10" and e.segment == {"country": "DE"}
+    )
+    assert change.value == pytest.approx(gained[country == "DE"].mean() - gained[country != "DE"].mean())
+    assert change.versus == "incumbent"
+
+
+def test_the_same_inputs_give_the_same_bytes(world: World, measured: tuple[Evidence, Path], tmp_path: Path) -> None:
+    _measured(world, tmp_path / "again")
+    assert digest_tree(tmp_path / "again") == digest_tree(measured[1])
+
+
+def test_a_spoiled_group_is_shown_to_lose(write_world: Callable[..., World], tmp_path: Path) -> None:
+    world = write_world(users=600, requests_per_user=2)
+    table = pq.read_table(world.rankings / "rankings.parquet")
+    requests = pq.read_table(world.rankings / "requests.parquet")
+    french = np.array(world.truth["country"])[requests["user"].to_numpy()] == "FR"
+    spoiled = french[table["request"].to_numpy()] & (np.array(table["system"].to_pylist()) == "candidate")
+    # Upside down: the best item of each spoiled list goes last.
+    ranks, gains = table["rank"].to_numpy().copy(), table["gain"].to_numpy()
+    order = np.arange(table.num_rows)
+    order[spoiled] = order[spoiled].reshape(-1, 12)[:, ::-1].ravel()
+    flipped = table.take(order).set_column(table.column_names.index("rank"), "rank", [ranks])
+    assert not np.array_equal(gains, flipped["gain"].to_numpy())
+    pq.write_table(flipped, world.rankings / "rankings.parquet")
+    evidence = _measured(world, tmp_path / "evidence")
+    found = {
+        e.segment["country"]: e
+        for e in evidence.estimates
+        if e.metric == "ndcg@10" and e.statistic == "difference" and "country" in e.segment
+    }
+    assert found["FR"].high is not None
+    assert found["FR"].high < -0.1
+    assert any("country FR" in sentence for sentence in evidence.sentences)
+
+
+def test_without_declared_groups_there_is_nothing_to_compare_and_it_says_so(
+    write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = write_world(users=20, segments=())
+    evidence = _measured(world, tmp_path / "evidence")
+    assert evidence.estimates == ()
+    assert evidence.sentences == ("No groups of users are declared, so none were compared.",)
+
+
+def test_intersections_are_groups_of_their_own(write_world: Callable[..., World], tmp_path: Path) -> None:
+    world = write_world(users=60)
+    copied = tmp_path / "dataset"
+    shutil.copytree(world.dataset, copied)
+    users = pq.read_table(copied / "users.parquet")
+    gender = [["f", "m"][row % 2] for row in range(users.num_rows)]
+    pq.write_table(users.append_column("gender", [gender]), copied / "users.parquet")
+    manifest = documents.load(Dataset, copied / "dataset.json")
+    documents.save(
+        replace(manifest, sensitive=("gender",), intersections=(("country", "gender"),)), copied / "dataset.json"
+    )
+    evidence = _measured(replace(world, dataset=copied), tmp_path / "evidence")
+    segments = [estimate.segment for estimate in evidence.estimates]
+    assert {"country": "DE", "gender": "f"} in segments
+    assert {"gender": "m"} in segments
