@@ -75,14 +75,14 @@ def parse_model(kind: type[M], text: str, *, subject: str) -> M:
 def parse_value(text: str, *, subject: str) -> Any:
     """The plain value of a YAML text; InputError where it has none."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader that guesses less
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader that guesses less
     except yaml.YAMLError as error:
         raise InputError(f"{subject}: not readable as YAML ({' '.join(str(error).split())}).") from error
     except RecursionError as error:
         raise InputError(f"{subject}: not readable as YAML (nested too deeply).") from error
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own name and type
 
 
