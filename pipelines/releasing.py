@@ -78,7 +78,6 @@ def package_release(
 ) -> tuple[Package, Path]:
     """Build the bento of an approved run; returns its manifest and folder."""
     from components.approval.approve import APPROVAL_FILE
-
     from components.package.bento import build_package
 
     release = verify_release(run, trusted)

@@ -122,9 +122,8 @@ def make_request(
     """
     from components.events.declaration import load_contract
     from components.events.snapshot import source_digests
-    from components.verdict.suite import check_suite
-
     from components.verdict.bundle import pack
+    from components.verdict.suite import check_suite
 
     contract = load_contract(contract_path)
     base = contract_path.absolute().parent

@@ -29,9 +29,14 @@ _STEP_LINES = {
 }
 
 
+_PIPED_WIDTH = 120
+"""Columns of a table that goes to a file or another program."""
+
+
 def results() -> Console:
     """Standard output."""
-    return Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=False, width=_PIPED_WIDTH)
 
 
 class StepProgress:
@@ -110,7 +115,7 @@ def verdict_table(verdict: Verdict) -> Table:
         ("needed", "right"),
         ("users", "right"),
     ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]  # rich's literal type
+        table.add_column(column, justify=justify, no_wrap=column != "criterion")  # type: ignore[arg-type]  # a literal
     for outcome in _blocking_first(verdict.outcomes):
         finding = _deciding(outcome)
         style = _ANSWER_STYLE[outcome.answer] if not outcome.not_applicable else "dim"
@@ -146,7 +151,7 @@ def interval_text(finding: Finding) -> str:
         return "—"
     if finding.low is None or finding.high is None or finding.low == finding.high:
         return f"{finding.value:.4g}"
-    return f"{finding.value:.4f} ({finding.low:.4f}..{finding.high:.4f})"
+    return f"{finding.value:.3f} ({finding.low:.3f}..{finding.high:.3f})"
 
 
 def bound_text(finding: Finding) -> str:
