@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from components.errors import InputError
+from components.evidence.contract import Evidence
 from components.verdict.bundle import pack
-from components.verdict.policy import load_policy
-from components.verdict.strict_yaml import parse_value
-from components.verdict.suite import check_suite, run_suite
+from components.verdict.judging import judge
+from components.verdict.outcomes import stopping_messages
+from components.verdict.policy import Policy, load_policy, parse_policy
+from components.verdict.samples import as_evidence, changed, read_sample
+from components.verdict.strict_yaml import parse_value, read_model
+from components.verdict.suite import Suite, check_suite, run_suite
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 FOLDERS = sorted(path for path in POLICIES.iterdir() if path.is_dir())
@@ -91,17 +97,58 @@ def _of_something_else(criterion: dict[str, Any]) -> None:
     criterion.pop("when", None)
 
 
+@cache
+def _cases(policy: str) -> list[tuple[dict[Any, Evidence], bool]]:
+    """Evidence of every case of a policy's suite, and whether it is a first release."""
+    folder = POLICIES / policy
+    suite = read_model(Suite, folder / "suite.yaml", subject=policy)
+    found = []
+    for case in suite.cases:
+        estimates: dict[Any, Any] = {}
+        for name in case.samples:
+            estimates.update(read_sample(folder / name, subject=name))
+        held = changed(estimates, case.change)
+        found.append(({q: as_evidence(q, e) for q, e in held.items() if q not in case.without}, case.first_release))
+    return found
+
+
+@cache
+def _text(policy: str) -> str:
+    return (POLICIES / policy / "policy.yaml").read_text()
+
+
+def _told(rules: Policy, criterion: str, policy: str) -> list[tuple[str, str, int]]:
+    """What a suite pins of one criterion, case by case: its answer and how many findings stop the release."""
+    (rule,) = (held for held in rules.criteria if held.id == criterion)
+    alone = rules.model_copy(update={"criteria": (rule,)})
+    told = []
+    for evidence, first_release in _cases(policy):
+        (outcome,) = judge(alone, evidence, {}, first_release=first_release)
+        told.append((outcome.answer, outcome.not_applicable, len(stopping_messages(outcome))))
+    return told
+
+
 @pytest.mark.parametrize("change", [_loosened, _tightened, _turned, _misnamed, _of_something_else])
 @pytest.mark.parametrize(("policy", "criterion"), CRITERIA)
 def test_a_suite_notices_a_rule_that_was_changed(
-    tmp_path: Path, policy: str, criterion: str, change: Callable[[dict[str, Any]], None]
+    policy: str, criterion: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
+    value = parse_value(_text(policy), subject=policy)
+    before = parse_policy(_text(policy), subject=policy)
+    change(next(rule for rule in value["criteria"] if rule["id"] == criterion))
+    after = Policy.model_validate(value)
+    assert _told(after, criterion, policy) != _told(before, criterion, policy)
+
+
+@pytest.mark.parametrize("policy", [folder.name for folder in FOLDERS])
+def test_a_policy_with_a_loosened_rule_is_refused(tmp_path: Path, policy: str) -> None:
     copy = tmp_path / policy
     shutil.copytree(POLICIES / policy, copy)
-    value = parse_value((copy / "policy.yaml").read_text(), subject=policy)
-    change(next(rule for rule in value["criteria"] if rule["id"] == criterion))
+    value = parse_value(_text(policy), subject=policy)
+    _loosened(value["criteria"][0])
     (copy / "policy.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
-    assert run_suite(copy).failures
+    with pytest.raises(InputError, match="does not bear it out"):
+        check_suite(copy)
 
 
 @pytest.mark.parametrize("policy", [folder.name for folder in FOLDERS])
