@@ -126,7 +126,7 @@ def verdict_table(verdict: Verdict) -> Table:
             Text(word, style),
             Text(outcome.title, "" if outcome.blocking else "dim", overflow="fold"),
             interval_text(finding) if finding else "",
-            bound_text(finding) if finding else "",
+            outcome.needed if not outcome.not_applicable else "",
             f"{finding.n_users:,}" if finding and finding.n_users else "",
         )
     return table
@@ -152,11 +152,6 @@ def interval_text(finding: Finding) -> str:
     if finding.low is None or finding.high is None or finding.low == finding.high:
         return f"{finding.value:.4g}"
     return f"{finding.value:.3f} ({finding.low:.3f}..{finding.high:.3f})"
-
-
-def bound_text(finding: Finding) -> str:
-    """The criterion's bound, bare: its direction stands in the message."""
-    return f"{finding.margin:g}"
 
 
 def timing_table(timing: RunTiming) -> Table:
