@@ -167,9 +167,7 @@ def _sampled(
     n_items = coded.items.num_rows
     training = sampled_cuts(contract, split, history, bucket_us)
     ends = [moment_at(history.enter, (cut.ts + horizon) // bucket_us, bucket_us) for cut in training]
-    gap = round(contract.split.gap.total_seconds() * 1e6)
-    tuned = moment_at(history.enter, (split.test.ts - gap) // bucket_us, bucket_us) if gap else split.test
-    windows = [*zip(training, ends, strict=True), (split.validation, tuned), (split.test, split.release)]
+    windows = [*zip(training, ends, strict=True), (split.validation, split.test), (split.test, split.release)]
     requests: list[pa.Table] = []
     rows: list[pa.Table] = []
     relevance: list[pa.Table] = []
@@ -190,7 +188,6 @@ def _sampled(
                 available=available,
                 per_user=contract.requests.negatives,
                 exclude_seen=exclude_seen,
-                n_users=coded.users.num_rows,
                 rng=np.random.default_rng([seed, number]),
             )
             rows.append(_training_rows(pairs, asked, negatives, users, count, outcomes))

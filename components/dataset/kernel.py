@@ -53,7 +53,7 @@ class Trail:
 
     origin: int
     stride: int
-    """More than the number of buckets from `origin` to any that will be asked for."""
+    """More than the number of buckets from `origin` to the one in which the last event has left the longest window."""
     on_time: Sorted
     late_enter: Sorted
     late_own: Ints
@@ -73,7 +73,7 @@ class Trail:
             enter: Bucket from which each is known, shape (events,), >= own.
             weights: What each counts, shape (events,).
             origin: A bucket before all others.
-            stride: More than any bucket that will be asked for, less `origin`.
+            stride: More than any `enter`, and any `own` with the longest window, less `origin`: later all stays as it is.
             windows: Lengths of the trailing windows, in buckets.
         """
         late = enter > own
@@ -100,7 +100,7 @@ class Trail:
 
         Args:
             keys: Shape (asked,); -1 where unknown.
-            buckets: Shape (asked,), each less than `origin + stride`.
+            buckets: Shape (asked,).
             windows: Lengths in buckets, each 0 (looks back to the beginning) or one of `self.windows`.
         """
         here, floor = self._places(keys, buckets), self._floor(keys)
@@ -166,7 +166,8 @@ class Trail:
         return keys * self.stride
 
     def _places(self, keys: Ints, buckets: Ints) -> Ints:
-        # Before the origin nothing happened, and beyond the stride another key's marks begin.
+        # Before the origin nothing had happened, and at the stride's end all has left that ever will; then come the marks of
+        # another key.
         return self._floor(keys) + np.minimum(np.maximum(buckets - self.origin, 0), self.stride - 1)
 
     def _neighbour(self, marks: Ints, keys: Ints, buckets: Ints) -> Floats:
@@ -190,13 +191,11 @@ class Trail:
 def _passing(keys: Ints, own: Ints, enter: Ints, weights: Ints, *, window: int, origin: int, stride: int) -> Sorted:
     """Late events of one window: added when they become known, taken off when they leave it."""
     leave = own + window
-    # One that arrives after its window has passed never counts. One that leaves beyond the stride, where another key's marks
-    # begin, stays: nobody asks there.
-    counts, leaves = leave > enter, (leave > enter) & (leave - origin < stride)
+    counts = leave > enter  # One that arrives after its window has passed never does.
     return Sorted.of(
-        np.concatenate([keys[counts], keys[leaves]]),
-        np.concatenate([enter[counts], leave[leaves]]),
-        np.concatenate([weights[counts], -weights[leaves]]),
+        np.concatenate([keys[counts], keys[counts]]),
+        np.concatenate([enter[counts], leave[counts]]),
+        np.concatenate([weights[counts], -weights[counts]]),
         origin=origin,
         stride=stride,
     )

@@ -20,13 +20,14 @@ from components.dataset.features import NEAREST
 from components.dataset.kernel import Ints
 from components.dataset.tables import (
     MANIFEST,
+    MOST_KEYS,
     TablesManifest,
     counted_windows,
     in_buckets,
     load_attribute,
     load_nearby,
     load_takings,
-    load_trail,
+    load_trails,
 )
 from components.errors import InputError
 
@@ -44,7 +45,7 @@ class FeatureTables:
 
     def __init__(self, folder: Path, manifest: TablesManifest) -> None:
         self._manifest = manifest
-        self._trails = {name: load_trail(folder, name, manifest) for name in manifest.trails}
+        self._trails = load_trails(folder, manifest)
         self._windows = counted_windows(manifest.features)
         self._takings: Takings = load_takings(folder)
         self._boundaries = np.array(manifest.boundaries, dtype=np.int64)
@@ -74,7 +75,7 @@ class FeatureTables:
         manifest = documents.load(TablesManifest, path / MANIFEST)
         try:
             return cls(path, manifest)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"bucket tables {path}: cannot be opened ({error}); build the data set again.") from error
 
     @property
@@ -113,7 +114,7 @@ class FeatureTables:
         Args:
             users: Shape (rows,); -1 where unknown.
             items: Shape (rows,); -1 where unknown.
-            buckets: Shape (rows,); one beyond `latest_bucket` is answered as of that: the tables know no later world.
+            buckets: Shape (rows,); one beyond `latest_bucket` is answered as if nothing had happened since.
             context: Values of each context column, shape (rows,) each; an absent column or None is unknown.
 
         Returns:
@@ -127,7 +128,7 @@ class FeatureTables:
                 self,
                 users[part].astype(np.int64),
                 items[part].astype(np.int64),
-                np.minimum(buckets[part].astype(np.int64), self._manifest.latest_bucket),
+                buckets[part].astype(np.int64),
                 {name: values[part] for name, values in (context or {}).items()},
             )
             for place, feature in enumerate(self._manifest.features):
@@ -181,10 +182,15 @@ class _Rows:
     def _entity(self, name: str) -> _Entity:
         if name not in self._entities:
             keys = self._keys(name)
-            stride = self._manifest.stride
-            buckets = np.minimum(np.maximum(self._buckets - self._manifest.origin, 0), stride - 1)
-            pairs, of_row = np.unique((keys + 1) * stride + buckets, return_inverse=True)
-            self._entities[name] = _Entity(pairs // stride - 1, pairs % stride + self._manifest.origin, of_row)
+            first, last = int(self._buckets.min()), int(self._buckets.max())
+            width = last - first + 1
+            if (int(keys.max()) + 2) * width >= MOST_KEYS:
+                raise InputError(
+                    f"feature lookup: buckets from {first} to {last} are too far apart to be asked together; needed fewer. "
+                    "Ask in portions, and check that buckets are whole periods since 1970."
+                )
+            pairs, of_row = np.unique((keys + 1) * width + self._buckets - first, return_inverse=True)
+            self._entities[name] = _Entity(pairs // width - 1, pairs % width + first, of_row)
         return self._entities[name]
 
     def _keys(self, name: str) -> Ints:

@@ -78,7 +78,7 @@ def stage_logged(
         WITH placed AS (
             SELECT *, CASE
                 WHEN ts >= {split.test.ts} THEN CASE WHEN ts + {attribution} <= {as_of_us} THEN 2 END
-                WHEN ts >= {split.validation.ts} THEN CASE WHEN ts + {attribution} <= {split.test.ts - gap} THEN 1 END
+                WHEN ts >= {split.validation.ts} THEN CASE WHEN ts + {attribution} <= {split.test.ts} THEN 1 END
                 WHEN ts + {attribution} <= {split.validation.ts - gap} THEN 0 END AS part
             FROM asked
         )

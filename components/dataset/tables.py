@@ -1,12 +1,13 @@
 """Makes and keeps the bucket tables: what the kernel looks back on, for every entity of a snapshot.
 
     tables/tables.json               `TablesManifest`
-    tables/<trail>.<array>.npy       arrays of one `Trail`, memory-mappable
+    tables/trails.int64              the arrays of every `Trail`, little-endian 64-bit numbers end to end; the manifest says
+                                     where each lies. One file, because opening hundreds takes longer than a request may.
     tables/takings.*.npy             what each user took
     tables/nearby_<bucket>.*.npy     co-visitation as of that boundary, by the item that is looked up
     tables/{users,items}.*.npy       attributes of role feature, categories, providers, prices, availability
 
-DuckDB joins, partitions and counts; arrays are written as .npy, which numpy maps without reading.
+DuckDB joins, partitions and counts; numpy maps the arrays without reading them.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ _PRICE_UNITS = 10_000
 """Prices are summed as whole ten-thousandths: sums of whole numbers are exact in any order."""
 
 MANIFEST = "tables.json"
+TRAILS = "trails.int64"
 MOST_KEYS = 1 << 63
 """A key and a bucket share one signed 64-bit number."""
 NEVER = np.iinfo(np.int64).max
 _NPY_HEADER_BYTES = 128
+_NUMBER = np.dtype("<i8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class TablesManifest:
     windows: tuple[int, ...]
     """Lengths in buckets that the trails were prepared for, ascending."""
     trails: tuple[str, ...]
+    layout: dict[str, dict[str, tuple[int, int]]]
+    """By trail and array, where it begins in `trails.int64`, and its length, in numbers."""
     boundaries: tuple[int, ...]
     """Buckets at which co-visitation was computed, ascending."""
     users: int
@@ -160,8 +165,8 @@ def build_tables(
     """
     low, high = connection.sql("SELECT min(own), max(enter) FROM ev").fetchall()[0]
     windows = windows_needed(features, bucket_seconds)
-    # One below the first, so that looking back to the origin finds nothing.
-    origin, stride = int(low) - 1, int(high) - int(low) + 3
+    # One below the first, so that looking back to the origin finds nothing; up to where the longest window is empty again.
+    origin, stride = int(low) - 1, int(high) - int(low) + max(windows) + 3
     trails, n_items = trails_needed(features), len(entities.item_category)
     if (largest := max(users, 1) * max(n_items, entities.categories, entities.providers, 1) * stride) >= MOST_KEYS:
         raise InputError(
@@ -169,10 +174,13 @@ def build_tables(
             f"than {MOST_KEYS:.1e}. Use daily buckets (`bucket: day`), or shorten the log with `retention`."
         )
     prices = np.nan_to_num(entities.item_price, nan=0.0)
-    for name in trails:
-        trail = _trail(connection, name, prices, entities, origin=origin, stride=stride, windows=windows)
-        for array, values in trail.arrays():
-            _save(out, f"{_file(name)}.{array}", values)
+    layout: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in trails}
+    with (out / TRAILS).open("wb") as stream:
+        for name in trails:
+            trail = _trail(connection, name, prices, entities, origin=origin, stride=stride, windows=windows)
+            for array, values in trail.arrays():
+                layout[name][array] = (stream.tell() // _NUMBER.itemsize, len(values))
+                np.ascontiguousarray(values, _NUMBER).tofile(stream)
     takings = _takings(connection, users)
     for array, kept in (("starts", takings.starts), ("enter", takings.enter), ("items", takings.items)):
         _save(out, f"takings.{array}", kept)
@@ -200,6 +208,7 @@ def build_tables(
         latest_bucket=int(high),
         windows=windows,
         trails=trails,
+        layout=layout,
         boundaries=tuple(boundaries),
         users=users,
         items=n_items,
@@ -316,15 +325,27 @@ def load_array(folder: Path, name: str) -> NDArray[Any]:
     return held
 
 
-def load_trail(folder: Path, name: str, manifest: TablesManifest) -> Trail:
-    """One trail, mapped into memory."""
-    arrays = ["on_time.marks", "on_time.total", "late_enter.marks", "late_enter.total", "late_own", "late_first"]
-    for index in range(len(manifest.windows)):
-        arrays += [f"late_within_{index}.marks", f"late_within_{index}.total"]
-    held = {array: load_array(folder, f"{_file(name)}.{array}") for array in arrays}
-    return Trail.from_arrays(
-        held, origin=manifest.origin, stride=manifest.stride, windows=np.array(manifest.windows, np.int64)
-    )
+def load_trails(folder: Path, manifest: TablesManifest) -> dict[str, Trail]:
+    """Every trail by its name, mapped into memory.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is shorter or longer than the manifest says, or lacks an array.
+    """
+    mapped = np.asarray(np.memmap(folder / TRAILS, _NUMBER, mode="r"))
+    needed = sum(length for arrays in manifest.layout.values() for _, length in arrays.values())
+    if len(mapped) != needed:
+        raise ValueError(f"{TRAILS} holds {len(mapped):,} numbers, the manifest says {needed:,}")
+    windows = np.array(manifest.windows, np.int64)
+    return {
+        name: Trail.from_arrays(
+            {array: mapped[start : start + length] for array, (start, length) in arrays.items()},
+            origin=manifest.origin,
+            stride=manifest.stride,
+            windows=windows,
+        )
+        for name, arrays in manifest.layout.items()
+    }
 
 
 def load_takings(folder: Path) -> Takings:
