@@ -77,8 +77,6 @@ class Outcome:
     """Why the criterion exists, from the policy."""
     not_applicable: str = ""
     """Reason the policy's own rule excuses it (a first release has no incumbent); answer is then `pass`."""
-    needed: str = ""
-    """The bound in words, with its direction: `at least 0.8`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,6 @@ def _conclude(
         findings=findings,
         why=criterion.why,
         not_applicable=not_applicable,
-        needed=needed_words(criterion.bound),
     )
 
 

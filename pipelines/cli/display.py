@@ -126,7 +126,7 @@ def verdict_table(verdict: Verdict) -> Table:
             Text(word, style),
             Text(outcome.title, "" if outcome.blocking else "dim", overflow="fold"),
             interval_text(finding) if finding else "",
-            outcome.needed if not outcome.not_applicable else "",
+            finding.needed if finding else "",
             f"{finding.n_users:,}" if finding and finding.n_users else "",
         )
     return table
