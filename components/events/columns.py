@@ -32,7 +32,15 @@ _WHOLE = (
     "UHUGEINT",
 )
 _FLOAT = ("FLOAT", "DOUBLE")
-_TIME = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "DATE")
+_TIME = (
+    "TIMESTAMP",
+    "TIMESTAMP_S",
+    "TIMESTAMP_MS",
+    "TIMESTAMP_NS",
+    "TIMESTAMP WITH TIME ZONE",
+    "TIMESTAMPTZ_NS",
+    "DATE",
+)
 # An all-null column of a Parquet file reads as INTEGER; it carries nothing, so any kind may have it.
 _FITS: dict[Kind, tuple[str, ...]] = {
     "id": (*_WHOLE, "VARCHAR", "UUID"),
