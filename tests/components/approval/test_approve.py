@@ -19,7 +19,7 @@ from components.approval.approve import APPROVAL_FILE, approve, is_same_person, 
 from components.approval.contract import PREDICATE_TYPE, Release
 from components.approval.envelope import PAYLOAD_TYPE, open_envelope, seal
 from components.approval.keys import load_public, new_key, open_signer, open_trusted
-from components.approval.statement import STATEMENT_TYPE
+from components.approval.statement import STATEMENT_TYPE, read_statement
 from components.artifacts import documents
 from components.artifacts.digests import canonical_json, digest_bytes, digest_file, digest_tree
 from components.card.contract import Card, Lineage, Purpose
@@ -653,3 +653,16 @@ def test_names_are_the_same_person_whatever_their_case_and_encoding() -> None:
     assert is_same_person("Straße@x", " STRASSE@x")
     assert is_same_person("Ana\u0301", "An\u00e1")
     assert not is_same_person("rita", "ritb")
+
+
+def test_an_approval_of_schema_1_still_opens(repository: Path) -> None:
+    """Signed once and kept: a later rankgate must go on reading what an auditor will show it."""
+    folder = repository / "tests" / "golden" / "approval" / "v1"
+    opened = open_envelope(
+        (folder / APPROVAL_FILE).read_bytes(), trusted=open_trusted([folder]), subject="golden approval"
+    )
+    statement = read_statement(opened.payload, subject="golden approval")
+    approval = statement.approval
+    assert (approval.schema_version, approval.decision, approval.run) == (1, "approved", RUN)
+    assert (approval.approver, approval.submitter) == ("rita@shop.example", "sam@shop.example")
+    assert {name.partition("/")[0] for name in statement.subjects} == {"card", "policy", "ranker", "verdict"}

@@ -14,7 +14,7 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_file, digest_tree
 from components.errors import BlockedError, InputError
 from components.evidence.contract import Estimate, Evidence
-from components.verdict.contract import Verdict
+from components.verdict.contract import FrozenPolicy, Verdict
 from components.verdict.decide import decide
 from components.verdict.enforce import enforce
 from components.verdict.freezing import freeze_policy, open_frozen
@@ -313,3 +313,13 @@ def test_a_verdict_holds_no_path_of_the_machine(
 ) -> None:
     (folders[0] / "quality.json").write_text("{")
     assert str(tmp_path) not in json.dumps(documents.as_json(judge()))
+
+
+def test_a_verdict_of_schema_1_still_loads(repository: Path) -> None:
+    folder = repository / "tests" / "golden" / "verdict" / "v1"
+    found = documents.load(Verdict, folder / "verdict.json")
+    assert documents.load(FrozenPolicy, folder / "frozen.json") == found.policy
+    assert (found.schema_version, found.answer) == (1, "blocked")
+    assert [outcome.answer for outcome in found.outcomes] == ["insufficient", "insufficient"]
+    with pytest.raises(BlockedError, match=found.outcomes[0].findings[0].message[:60]):
+        enforce(folder)
