@@ -149,24 +149,26 @@ def recorded_rows(data: OpenDataset, split: Split, features: Sequence[str]) -> R
     )
 
 
-def index_at(data: OpenDataset, cut: int, *, seed: int) -> Index:
-    """The retrieval index as of a cut: it knows that cut's history and no more."""
+def interactions_at(data: OpenDataset, cut: int) -> Interactions:
+    """What users had taken by a cut."""
     known = data.manifest.cuts[cut]
     history = data.history.slice(0, known.history_rows)
     moment = np.datetime64(known.ts.replace("Z", "").split("+")[0], "us").astype(np.int64)
     times = history["ts"].cast(pa.int64()).to_numpy()
-    return fit_index(
-        Interactions(
-            users=column(history, "user").astype(np.int32),
-            items=column(history, "item").astype(np.int32),
-            ages_days=np.maximum(moment - times, 0) / _DAY_US,
-            gains=column(history, "gain").astype(np.float64),
-            n_users=data.manifest.users,
-            n_items=data.manifest.items,
-        ),
-        column(data.items.sort_by("item"), "first_bucket").astype(np.int64),
-        seed=seed,
+    return Interactions(
+        users=column(history, "user").astype(np.int32),
+        items=column(history, "item").astype(np.int32),
+        ages_days=np.maximum(moment - times, 0) / _DAY_US,
+        gains=column(history, "gain").astype(np.float64),
+        n_users=data.manifest.users,
+        n_items=data.manifest.items,
     )
+
+
+def index_at(data: OpenDataset, cut: int, *, seed: int) -> Index:
+    """The retrieval index as of a cut: it knows that cut's history and no more."""
+    first_bucket = column(data.items.sort_by("item"), "first_bucket").astype(np.int64)
+    return fit_index(interactions_at(data, cut), first_bucket, seed=seed)
 
 
 def retrieved_rows(

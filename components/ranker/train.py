@@ -27,15 +27,17 @@ from components.ranker import settings
 from components.ranker.booster import Examples, Fitted, fit
 from components.ranker.calibration import Calibration, fit_calibration
 from components.ranker.candidates.index import SOURCES
-from components.ranker.candidates.interactions import Floats
+from components.ranker.candidates.interactions import Floats, distinct_users, seen_items
 from components.ranker.contract import SCHEMA_VERSION, Importance, Ranker, RerankRules
 from components.ranker.draws import sample
+from components.ranker.ordering import order_within
 from components.ranker.rows import (
     Relevance,
     Rows,
     boundaries,
     column,
     index_at,
+    interactions_at,
     join_rows,
     recorded_rows,
     requests_of,
@@ -131,9 +133,11 @@ def collect(data: OpenDataset, features: Sequence[str], *, seed: int) -> Lesson:
     table = data.rows("train")
     if data.manifest.mode == "logged":
         positioned = bool((column(table, "position") > 0).all())
-        return Lesson(training, recorded_rows(data, "validation", features), _weights(data, "train"), positioned)
+        validation = recorded_rows(data, "validation", features)
+        return Lesson(training, in_tie_order(validation, data), _weights(data, "train"), positioned)
     weights = np.ones(len(training.requests), dtype=np.float32)
-    return Lesson(training, validation_rows(data, features, seed=seed), weights, positioned=False)
+    validation = in_tie_order(validation_rows(data, features, seed=seed), data)
+    return Lesson(training, validation, weights, positioned=False)
 
 
 def validation_rows(data: OpenDataset, features: Sequence[str], *, seed: int) -> Rows:
@@ -156,6 +160,19 @@ def validation_rows(data: OpenDataset, features: Sequence[str], *, seed: int) ->
         )
     ]
     return join_rows(blocks, len(features))
+
+
+def in_tie_order(rows: Rows, data: OpenDataset) -> Rows:
+    """Validation rows as the room orders equal scores: by popularity, then by item.
+
+    XGBoost's NDCG leaves equal scores in the order of the rows. In the order shown, a few trees with many equal scores would
+    borrow the old ranker's order, which clicks agree with, and early stopping would keep one tree.
+    """
+    cuts = requests_of(data, "validation").cuts
+    popularity = distinct_users(seen_items(interactions_at(data, int(cuts.max())))) if len(cuts) else np.zeros(1)
+    return rows.take(
+        order_within(rows.requests, np.zeros(len(rows.items)), popularity[rows.items].astype(np.float64), rows.items)
+    )
 
 
 def learn(lesson: Lesson, *, parameters: dict[str, str | int | float | bool], seed: int, threads: int) -> Fitted:
