@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +26,10 @@ from components.dataset.covisitation import Neighbours, Takings, cosine_neighbou
 from components.dataset.features import ANY_OUTCOME, FIRST_OUTCOME
 from components.dataset.kernel import Ints, Trail
 from components.errors import InputError
+
+if TYPE_CHECKING:
+    # Only building needs it; a service that looks features up is spared its import.
+    import duckdb
 
 SCHEMA_VERSION = 1
 _NEIGHBOURS = 50
