@@ -1,0 +1,125 @@
+"""What a card is written from: the run's artefacts, opened and checked, and the facts that only the run knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow.parquet as pq
+
+from components.artifacts import documents
+from components.card.contract import Lineage, Purpose
+from components.dataset.contract import Dataset
+from components.errors import InputError
+from components.events.contract import DatasetContract, Snapshot
+from components.evidence.contract import QUESTIONS, Evidence
+from components.ranker.contract import Ranker, Rankings
+from components.verdict.contract import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CardSources:
+    """Folders of the artefacts, and facts."""
+
+    snapshot: Path
+    dataset: Path
+    ranker: Path
+    rankings: Path
+    policy: Path
+    verdict: Path
+    evidence: tuple[Path, ...]
+    lineage: Lineage
+    purpose: Purpose
+    run: str
+    created_at: str
+    """ISO 8601, UTC."""
+    submitted_by: str
+    libraries: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        evidence: tuple[Path, ...],
+        code: str,
+        digests: Mapping[str, str],
+        facts: Mapping[str, Any],
+        **places: Path,
+    ) -> Self:
+        """From a pipeline step's inputs: folders by role, their digests, and the run's facts."""
+        told = facts["purpose"]
+        purpose = Purpose(**{name: str(told.get(name, "")) for name in Purpose.__dataclass_fields__})
+        lineage = Lineage(
+            request=facts["request"],
+            code=code,
+            snapshot=digests["snapshot"],
+            dataset=digests["dataset"],
+            ranker=digests["ranker"],
+            rankings=digests["rankings"],
+            evidence={role: digests[role] for role in ("ranking", "groups") if role in digests},
+            policy=digests["policy"],
+            verdict=digests["verdict"],
+            incumbent=facts["incumbent"],
+        )
+        return cls(
+            **places,
+            evidence=evidence,
+            lineage=lineage,
+            purpose=purpose,
+            run=facts["run"],
+            created_at=facts["created_at"],
+            submitted_by=facts["submitted_by"],
+            libraries=dict(facts["libraries"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Every document a card speaks of. Evidence that is absent or unreadable is absent here: the verdict says so."""
+
+    contract: DatasetContract
+    snapshot: Snapshot
+    dataset: Dataset
+    ranker: Ranker
+    rankings: Rankings
+    verdict: Verdict
+    evidence: dict[str, Evidence]
+    tables: dict[str, list[dict[str, Any]]]
+    """Rows of each table that evidence names, as `question.table`."""
+
+
+_READ_TABLES = {"calibration.bins", "calibration.map", "fairness-providers.providers"}
+
+
+def open_sources(sources: CardSources) -> Opened:
+    """Read all documents.
+
+    Raises:
+        InputError: If a manifest or the verdict cannot be read; broken evidence does not stop a card.
+    """
+    evidence: dict[str, Evidence] = {}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for question in QUESTIONS:
+        for folder in sources.evidence:
+            path = folder / f"{question}.json"
+            if not path.exists():
+                continue
+            try:
+                evidence[question] = documents.load(Evidence, path)
+            except InputError:
+                continue
+            for name, file in evidence[question].tables.items():
+                if f"{question}.{name}" in _READ_TABLES:
+                    tables[f"{question}.{name}"] = pq.read_table(folder / file).to_pylist()
+    return Opened(
+        contract=documents.load(DatasetContract, sources.snapshot / "contract.json"),
+        snapshot=documents.load(Snapshot, sources.snapshot / "snapshot.json"),
+        dataset=documents.load(Dataset, sources.dataset / "dataset.json"),
+        ranker=documents.load(Ranker, sources.ranker / "ranker.json"),
+        rankings=documents.load(Rankings, sources.rankings / "rankings.json"),
+        verdict=documents.load(Verdict, sources.verdict / "verdict.json"),
+        evidence=evidence,
+        tables=tables,
+    )
