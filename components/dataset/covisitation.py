@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _BLOCK_ENTRIES = 1 << 22
+_DENSE_CELLS = 8
+"""Most cells an entry may cost for a block to be worked on densely."""
 NOT_TAKEN = np.iinfo(np.int32).max
 
 
@@ -53,37 +55,53 @@ def taken_matrix(users: NDArray[np.int32], items: NDArray[np.int32], *, n_users:
 def cosine_neighbours(taken: sparse.csr_array, *, top: int) -> Neighbours:
     """The `top` nearest items of each item; fewer where fewer were ever taken together.
 
-    Works on blocks of items: a block has about four million pairs whatever the catalogue.
+    Works on blocks of items that were taken together with about `_BLOCK_ENTRIES` others, counted by user: time and memory
+    grow with what was taken together, not with the square of the catalogue.
     """
     n_items = taken.shape[1]
     by_item = sparse.csr_array(taken.T)
     norms = np.sqrt(np.maximum(np.diff(by_item.indptr), 1).astype(np.float64))
     counts, neighbours, similarity = [np.zeros(1, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.float64)]
-    rows = max(1, _BLOCK_ENTRIES // max(n_items, 1))
-    for begin in range(0, n_items, rows):
-        cosine = (by_item[begin : begin + rows] @ taken).toarray()
-        cosine /= norms[begin : begin + rows, None]
-        cosine /= norms[None, :]
-        here = np.arange(len(cosine))
-        cosine[here, here + begin] = 0.0
-        nearest = _largest(cosine, top)
-        row, item = np.nonzero(nearest)
-        counts.append(np.bincount(row, minlength=len(cosine)))
+    work = np.cumsum(by_item @ np.diff(taken.indptr).astype(np.float64))
+    bounds = np.flatnonzero(np.diff(work // _BLOCK_ENTRIES)) + 1
+    for begin, end in zip([0, *bounds.tolist()], [*bounds.tolist(), n_items], strict=True):
+        together = sparse.csr_array(by_item[begin:end] @ taken)
+        together.data /= np.repeat(norms[begin:end], np.diff(together.indptr))
+        together.data /= norms[together.indices]
+        # Where most items meet most others, a dense block is quicker to look through than a sparse one is to sort.
+        dense = (end - begin) * n_items < _DENSE_CELLS * together.nnz
+        row, item, near = (_nearest_of_many if dense else _nearest_of_few)(together, begin, top)
+        counts.append(np.bincount(row, minlength=end - begin))
         neighbours.append(item.astype(np.int32))
-        similarity.append(cosine[row, item])
+        similarity.append(near)
     return Neighbours(np.concatenate(counts).cumsum(), np.concatenate(neighbours), np.concatenate(similarity))
 
 
-def _largest(values: Floats, top: int) -> NDArray[np.bool_]:
-    """Marks the `top` largest positive entries of each row; among equals the leftmost."""
-    if top >= values.shape[1]:
-        return values > 0
-    bound = np.partition(values, values.shape[1] - top, axis=1)[:, -top][:, None]
-    above = values > bound
-    equal = (values == bound) & (values > 0)
-    room = top - above.sum(axis=1, keepdims=True)
-    marked: NDArray[np.bool_] = above | (equal & (np.cumsum(equal, axis=1) <= room))
-    return marked
+def _nearest_of_few(cosine: sparse.csr_array, first: int, top: int) -> tuple[Ints, Ints, Floats]:
+    """Row, column and value of the `top` largest entries of each row, the leftmost among equals; row r is item first + r."""
+    rows = np.repeat(np.arange(cosine.shape[0]), np.diff(cosine.indptr))
+    apart = rows + first != cosine.indices
+    rows, items, near = rows[apart], cosine.indices[apart].astype(np.int64), cosine.data[apart]
+    order = np.lexsort((items, -near, rows))
+    place = np.arange(len(order)) - np.searchsorted(rows, rows)
+    chosen = order[place < top]
+    chosen = chosen[np.lexsort((items[chosen], rows[chosen]))]
+    return rows[chosen], items[chosen], near[chosen]
+
+
+def _nearest_of_many(cosine: sparse.csr_array, first: int, top: int) -> tuple[Ints, Ints, Floats]:
+    """As `_nearest_of_few`."""
+    values = cosine.toarray()
+    here = np.arange(len(values))
+    values[here, here + first] = 0.0
+    marked = values > 0
+    if top < values.shape[1]:
+        bound = np.partition(values, values.shape[1] - top, axis=1)[:, -top][:, None]
+        above, equal = values > bound, (values == bound) & marked
+        room = top - above.sum(axis=1, keepdims=True)
+        marked = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    rows, items = np.nonzero(marked)
+    return rows, items, values[rows, items]
 
 
 @dataclass(frozen=True, slots=True)
