@@ -70,6 +70,42 @@ def plain_distance(reference: Floats, current: Floats, *, categorical: bool) -> 
     return float(np.sqrt(jensen_shannon(*counts)))
 
 
+def settled_distance(
+    reference: Floats, current: Floats, reference_users: Ints, current_users: Ints, *, categorical: bool
+) -> float:
+    """The distance with what noise alone adds to the divergence taken off; 0 where noise explains it all.
+
+    A distance is never negative, so two samples of one distribution are always some way apart, and further the fewer
+    users they come from. To second order the divergence is a sum of squared differences of the bins' shares, whose
+    variance over users is known without resampling.
+
+    Args:
+        reference: Shape (reference rows,); NaN is left out.
+        current: Shape (current rows,).
+        reference_users: User of each reference row.
+        current_users: User of each current row.
+        categorical: Whether values are codes whatever their number.
+
+    Returns:
+        NaN where a sample has no value.
+    """
+    known, known_now = np.isfinite(reference), np.isfinite(current)
+    if not known.any() or not known_now.any():
+        return float("nan")
+    here, there, bins = bin_columns(reference[known], current[known_now], categorical=categorical)
+    users, row = np.unique(np.concatenate([reference_users[known], current_users[known_now]]), return_inverse=True)
+    counts = [
+        _by_user(rows, codes, len(users), bins) for rows, codes in ((row[: len(here)], here), (row[len(here) :], there))
+    ]
+    p, q = (part.sum(axis=0) / part.sum() for part in counts)
+    # What each user adds to the difference of the shares; a user who is in both windows is counted once.
+    pulls = [part - part.sum(axis=1, keepdims=True) * share for part, share in zip(counts, (p, q), strict=True)]
+    spread = ((pulls[0] / counts[0].sum() - pulls[1] / counts[1].sum()) ** 2).sum(axis=0)
+    middle = (p + q) / 2
+    noise = float((spread[middle > 0] / middle[middle > 0]).sum()) / 8
+    return float(np.sqrt(max(float(jensen_shannon(p, q)) - noise, 0.0)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One column of both windows."""

@@ -61,6 +61,7 @@ def _write(
     requests = pa.table(
         {
             "request": pa.array(np.arange(len(days)), pa.int32()),
+            "user": training["user"],
             "ts": pa.array([BEGIN + timedelta(days=int(day)) for day in days], pa.timestamp("us", "UTC")),
             "split": ["train"] * len(days),
             "cut": pa.array(np.zeros(len(days)), pa.int32()),
@@ -76,7 +77,8 @@ def _write(
         n = users * rows_each
         values = frame(n, np.full(n, begin), extra)
         score = (values["moved"] + values["steady"]).astype(np.float32)
-        columns = {"split": [split] * n, "score": score, **values}
+        day = pa.array(np.repeat(np.arange(begin, begin + 7), n // 7 + 1)[:n].astype(np.int32)).cast(pa.date32())
+        columns = {"split": [split] * n, "day": day, "score": score, **values}
         windows.append(pa.table(columns))
     pq.write_table(pa.concat_tables(windows), rankings / "features.parquet")
 
