@@ -10,8 +10,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,8 +50,8 @@ def find_objects(place: str) -> list[str]:
                     f"{place}: found a pattern in the bucket's name; needed s3://bucket/ before any * or ?."
                 )
             infos = _client().get_file_info(fs.FileSelector(fixed, recursive=True))
-            pattern = re.compile(_as_expression(wanted))
-            paths = [info.path for info in infos if info.type == fs.FileType.File and pattern.fullmatch(info.path)]
+            files = [info.path for info in infos if info.type == fs.FileType.File]
+            paths = [path for path in files if matches(path.split("/"), wanted.split("/"))]
         else:
             info = _client().get_file_info(wanted)
             paths = [info.path] if info.type == fs.FileType.File else []
@@ -72,8 +73,8 @@ def digest_object(path: str) -> str:
         client = _client()
         info = client.get_file_info(path)
         with client.open_input_stream(path) as stream:
-            metadata = {bytes(key).lower(): value for key, value in (stream.metadata() or {}).items()}
-    etag = bytes(metadata.get(b"etag", b"")).decode().strip('"')
+            metadata = {str(key).lower(): value for key, value in (stream.metadata() or {}).items()}
+    etag = metadata.get("etag", b"").decode().strip('"')
     # Storage without ETags still tells when an object was written.
     return digest_json({"size": info.size, "etag": etag} if etag else {"size": info.size, "mtime_ns": info.mtime_ns})
 
@@ -124,11 +125,16 @@ def _has_credentials() -> bool:
     return any(os.environ.get(name) for name in _CREDENTIALS) or shared.is_file()
 
 
-def _as_expression(pattern: str) -> str:
-    """A shell pattern as regular expression, by the rules that local globs follow."""
-    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
-    return "".join(
-        parts.get(piece) or ("[" + piece[1:].replace("!", "^", 1) if piece.startswith("[") else re.escape(piece))
-        for piece in pieces
-    )
+def matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the levels of a path are what the levels of a shell pattern mean, by the rules of Python's glob on disk."""
+    if not pattern:
+        return not path
+    first, rest = pattern[0], pattern[1:]
+    if first == "**" and not rest:
+        return bool(path) and not any(level.startswith(".") for level in path)
+    if first == "**":
+        deeper = bool(path) and not path[0].startswith(".") and matches(path[1:], pattern)
+        return deeper or matches(path, rest)
+    # Hidden names are only meant by patterns that begin with a dot themselves.
+    meant = bool(path) and (first.startswith(".") or not path[0].startswith("."))
+    return meant and fnmatchcase(path[0], first) and matches(path[1:], rest)
