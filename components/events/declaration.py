@@ -22,7 +22,8 @@ from components.events.meaning import LONGEST, meaning_faults
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_ISO_LENGTH = re.compile(r"-?P(?=\d|T)[0-9WDTHMS.,]+")
+# Weeks, days and times of ISO 8601; its months and years have no one length.
+_ISO_LENGTH = re.compile(r"-?P(?=\d|T\d)(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 _LENGTH_KEYS = (
     ("requests", "attribution"),
     ("requests", "horizon"),

@@ -50,7 +50,7 @@ def _table_faults(contract: DatasetContract) -> Iterator[Fault]:
         "users": ["user_id", *contract.attributes.users],
         "items": ["item_id", *contract.attributes.items],
     }
-    if contract.item.available_from:
+    if contract.item.available_from and contract.item.available_from not in known["items"]:
         known["items"].append(contract.item.available_from)
     for table, columns in known.items():
         source: TableSource | None = getattr(contract.tables, table)
