@@ -1,16 +1,21 @@
 """Drift: how far the candidate's inputs and scores have moved between validation and test, and whether that is unusual.
 
-Evidently computes and draws each column's distance (`drift_report`). An alarm needs more: the distance must be above a
-practical bound and above what the same column did in this very log when nothing was wrong (`drift_history`), and not by
-noise alone (users resampled, `distance`). A column that loses its values has drifted too: that is a column of its own.
-Columns count by the model's own importance.
+Evidently computes and draws each column's distance; this is the one module that talks to it. An alarm needs more: the
+distance must be above a practical bound and above what the same column did in this very log when nothing was wrong
+(`drift_history`), and not by noise alone (users resampled, `distance`). A column that loses its values has drifted too:
+that is a column of its own. Columns count by the model's own importance (`drift_columns`).
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,59 +28,50 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.dataset.contract import Dataset
 from components.errors import EvidenceError
-from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
-from components.evidence.distance import Distance, Sample, distances
+from components.evidence.contract import SCHEMA_VERSION, Evidence
+from components.evidence.distance import Sample, distances
+from components.evidence.drift_columns import (
+    CONVENTIONS,
+    LEVEL,
+    PRACTICAL_BOUND,
+    RESAMPLES,
+    Column,
+    Evidently,
+    column_estimates,
+    columns_table,
+    default_share,
+    describe,
+    drifted_importance,
+)
 from components.evidence.drift_history import LABEL, MISSING, Null, earlier_movements, halves_apart
-from components.evidence.drift_report import EVIDENTLY_VERSION, Drawn, Evidently, draw
-from components.evidence.estimates import exactly, figures, number
 from components.evidence.ranked import read_columns
-from components.ranker.contract import CANDIDATE, Ranker, Rankings
+from components.ranker.contract import Ranker, Rankings
+
+with warnings.catch_warnings():
+    # Evidently 0.7 imports numpy and litestar under names that they have since given up.
+    warnings.simplefilter("ignore")
+    # It reports usage unless told not to, and reads this when it is imported.
+    os.environ["DO_NOT_TRACK"] = "1"
+    import evidently
+    from evidently import DataDefinition, Report
+    from evidently import Dataset as EvidentlyDataset
+    from evidently.legacy.calculations.stattests import get_stattest
+    from evidently.legacy.core import ColumnType
+    from evidently.metrics import ValueDrift
+
+__all__ = ["PRACTICAL_BOUND", "default_flag", "measure_drift"]
 
 Floats = NDArray[np.float64]
-
-PRACTICAL_BOUND = 0.1
-"""Evidently's own default for this distance: smaller movements are not worth a person's time, however significant."""
-_RESAMPLES = 300
-_LEVEL = 0.95
 
 REPORT, TABLE = "drift.html", "drift-columns.parquet"
 SCORE = "score"
 
-CONVENTIONS = {
-    "windows": "Reference: the candidate's rows of the validation requests. Current: those of the test requests.",
-    "distance": "Jensen-Shannon distance, 0 to sqrt(ln 2) = 0.83, on the bins that Evidently's jensenshannon uses; "
-    "missing values are left out of it.",
-    "missing": f"A column named 'x{MISSING}' is the distance between the shares of rows in which x has no value.",
-    "threshold": f"The larger of {PRACTICAL_BOUND} and the largest distance, noise taken off, that the same column showed "
-    "between earlier windows of this log (detail.null over detail.null_pairs pairs; absent where there were none): logged "
-    "data as long as the two windows and past the column's own look-back, sampled data between neighbouring training "
-    "cuts; the score between the halves of the reference.",
-    "drift_ratio": "Distance divided by its threshold: above 1, the movement is large and unusual.",
-    "drifted_importance": "Summed importance of the columns above their threshold; low counts those whose whole interval "
-    "is, high those whose interval reaches above it. A column that cannot be measured counts.",
-    "evidently_default_share": "Share of the columns that Evidently's own default tests would flag; information only, they "
-    "look at the size of the reference alone and take rows for independent.",
-    "interval": "Users resampled. The lower limit has the noise of resampling taken off, the upper has not.",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """One column in both windows, and what is known of it."""
-
-    name: str
-    feature: str
-    """The feature that it is, or whose gaps it tells; empty for score and label."""
-    categorical: bool
-    importance: float
-    reference: Floats
-    current: Floats
-    null: Null | None
-    """How far it moved earlier; None where there were no earlier windows."""
-
-    @property
-    def threshold(self) -> float:
-        return max(PRACTICAL_BOUND, self.null.distance) if self.null else PRACTICAL_BOUND
+_METHOD = "jensenshannon"
+_DRAWN_ROWS = 60_000
+"""Most rows of each window that Evidently sees, a sample beyond that; up to it, its figures and ours are the same."""
+_RANDOM_IDS = re.compile(
+    r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|metric_[0-9a-f]{32}\b|\b[0-9a-f]{32}\b"
+)
 
 
 def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, seed: int) -> Evidence:
@@ -109,29 +105,24 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
         [Sample(column.reference, column.current, column.categorical) for column in columns],
         users,
         users_now,
-        resamples=_RESAMPLES,
+        resamples=RESAMPLES,
         seed=seed,
-        level=_LEVEL,
+        level=LEVEL,
     )
     measured = {column.name: held for column, held in zip(columns, found, strict=True)}
     shown = [c for c in columns if not c.name.endswith(MISSING)]
-    drawn = draw(
-        [Drawn(c.name, c.categorical, c.reference, c.current, c.threshold) for c in shown],
-        ts=built.cuts[-2].ts,
-        seed=seed,
-        page=out / REPORT,
-    )
+    drawn = _draw(shown, ts=built.cuts[-2].ts, seed=seed, page=out / REPORT)
     n_requests = ranked.test_requests
     estimates = (
         *(
             e
             for column in columns
-            for e in _column_estimates(column, measured[column.name], drawn.get(column.name), n_requests)
+            for e in column_estimates(column, measured[column.name], drawn.get(column.name), n_requests)
         ),
-        *_default_share(drawn, max(held.n_users for held in found), n_requests),
-        _drifted_importance(columns, measured, n_requests),
+        *default_share(drawn, max(held.n_users for held in found), n_requests),
+        drifted_importance(columns, measured, n_requests),
     )
-    pq.write_table(_table(columns, measured, drawn), out / TABLE, compression="zstd")
+    pq.write_table(columns_table(columns, measured, drawn), out / TABLE, compression="zstd")
     evidence = Evidence(
         schema_version=SCHEMA_VERSION,
         question="drift",
@@ -140,9 +131,9 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
         inputs={"dataset": ranked.dataset, "ranker": digest_tree(ranker), "rankings": digest_tree(rankings)},
         tables={"columns": TABLE},
         reports={"evidently": REPORT},
-        libraries={"evidently": EVIDENTLY_VERSION, "numpy": np.__version__, "pandas": pd.__version__},
+        libraries={"evidently": evidently.__version__, "numpy": np.__version__, "pandas": pd.__version__},
         seed=seed,
-        sentences=tuple(_sentences(columns, measured, estimates[-1])),
+        sentences=tuple(describe(columns, measured, estimates[-1])),
     )
     documents.save(evidence, out / "drift.json")
     return evidence
@@ -159,9 +150,9 @@ def _columns(
         before, now = _values(reference, source), _values(current, source)
         feature, weight = (name, importance.get(name, 0.0)) if name in trained.features else ("", 0.0)
         columns.append(Column(name, feature, name in categorical, weight, before, now, nulls.get(name)))
-        gaps = [(~np.isfinite(values)).astype(np.float64) for values in (before, now)]
-        if any(part.any() for part in gaps):
-            columns.append(Column(name + MISSING, feature, True, weight, *gaps, nulls.get(name + MISSING)))
+        gap, gap_now = ((~np.isfinite(values)).astype(np.float64) for values in (before, now))
+        if gap.any() or gap_now.any():
+            columns.append(Column(name + MISSING, feature, True, weight, gap, gap_now, nulls.get(name + MISSING)))
     return columns
 
 
@@ -170,127 +161,70 @@ def _values(table: pa.Table, name: str) -> Floats:
     return values
 
 
-def _column_estimates(
-    column: Column, found: Distance, drawn: Evidently | None, n_requests: int
-) -> tuple[Estimate, Estimate]:
-    """The distance, and the distance against its threshold."""
-    detail = figures(
-        {
-            "threshold": column.threshold,
-            "null": column.null.distance if column.null else float("nan"),
-            "null_pairs": float(column.null.pairs) if column.null else 0.0,
-            "importance": column.importance,
-            "noise": found.noise,
-            "evidently": drawn.distance if drawn else float("nan"),
-            "evidently_default_flag": float(drawn.default_flag) if drawn else float("nan"),
-            "missing_reference": float(np.mean(~np.isfinite(column.reference))),
-            "missing_current": float(np.mean(~np.isfinite(column.current))),
-        }
-    )
+def _draw(columns: Sequence[Column], *, ts: str, seed: int, page: Path) -> dict[str, Evidently]:
+    """Let Evidently compute and draw the columns that have values in both windows, and write its page.
 
-    def estimate(metric: str, scale: float) -> Estimate:
-        return Estimate(
-            metric=metric,
-            statistic="value" if metric == "distance" else "ratio",
-            subject=column.name,
-            versus="reference",
-            segment={},
-            value=number(found.value / scale),
-            low=number(found.low / scale),
-            high=number(found.high / scale),
-            level=_LEVEL,
-            n_users=found.n_users,
-            n_requests=n_requests,
-            method=f"user bootstrap, {_RESAMPLES} resamples",
-            mde=None,
-            detail=detail,
-        )
+    Args:
+        columns: The columns, in the order of the page.
+        ts: Moment that the report bears, ISO 8601; never the wall clock, so that a replay gives equal bytes.
+        seed: Seed of the sample of rows.
+        page: Where the HTML goes.
 
-    return estimate("distance", 1.0), estimate("drift_ratio", column.threshold)
-
-
-def _default_share(drawn: Mapping[str, Evidently], n_users: int, n_requests: int) -> list[Estimate]:
-    """What Evidently alone would say: the share of columns that its defaults flag (its dataset verdict asks for half)."""
-    if not drawn:
-        return []
-    flags = [said.default_flag for said in drawn.values()]
-    return [
-        exactly(
-            sum(flags) / len(flags),
-            metric="evidently_default_share",
-            subject=CANDIDATE,
-            versus="reference",
-            n_users=n_users,
-            n_requests=n_requests,
-            detail={"flagged": float(sum(flags)), "columns": float(len(flags))},
-        )
+    Returns:
+        By column; a column that Evidently cannot measure is absent.
+    """
+    frames = [
+        _sampled(pd.DataFrame({c.name: getattr(c, part) for c in columns}), seed) for part in ("reference", "current")
     ]
-
-
-def _drifted_importance(columns: Sequence[Column], measured: Mapping[str, Distance], n_requests: int) -> Estimate:
-    """How much of the model goes through columns that have drifted. A column that cannot be measured counts as drifted."""
-
-    def share(part: str) -> float:
-        # By feature: one whose values and whose gaps have both moved counts once.
-        moved = {c.feature: c.importance for c in columns if not getattr(measured[c.name], part) <= c.threshold}
-        return min(sum(moved.values()), 1.0)
-
-    return Estimate(
-        metric="drifted_importance",
-        statistic="value",
-        subject=CANDIDATE,
-        versus="reference",
-        segment={},
-        value=number(share("value")),
-        low=number(share("low")),
-        high=number(share("high")),
-        level=_LEVEL,
-        n_users=max((held.n_users for held in measured.values()), default=0),
-        n_requests=n_requests,
-        method=f"user bootstrap of each column, {_RESAMPLES} resamples",
-        mde=None,
-        detail={"columns": float(len(columns))},
+    # Evidently raises on a column without any value.
+    usable = [c for c in columns if all(np.isfinite(frame[c.name]).any() for frame in frames)]
+    definition = DataDefinition(
+        numerical_columns=[column.name for column in usable if not column.categorical],
+        categorical_columns=[column.name for column in usable if column.categorical],
     )
-
-
-def _table(columns: Sequence[Column], measured: Mapping[str, Distance], drawn: Mapping[str, Evidently]) -> pa.Table:
-    return pa.table(
-        {
-            "column": pa.array([column.name for column in columns], pa.string()),
-            "importance": pa.array([column.importance for column in columns]),
-            "distance": pa.array([measured[column.name].value for column in columns], from_pandas=True),
-            "low": pa.array([measured[column.name].low for column in columns], from_pandas=True),
-            "high": pa.array([measured[column.name].high for column in columns], from_pandas=True),
-            "null": pa.array([c.null.distance if c.null else None for c in columns], pa.float64()),
-            "null_pairs": pa.array([c.null.pairs if c.null else 0 for c in columns], pa.int32()),
-            "threshold": pa.array([column.threshold for column in columns]),
-            "evidently": pa.array([drawn[c.name].distance if c.name in drawn else None for c in columns], pa.float64()),
-            "evidently_default_flag": pa.array(
-                [drawn[c.name].default_flag if c.name in drawn else None for c in columns], pa.bool_()
-            ),
-        }
+    report = Report(
+        [ValueDrift(column=c.name, method=_METHOD, threshold=c.threshold) for c in usable], include_tests=True
     )
-
-
-def _sentences(columns: Sequence[Column], measured: Mapping[str, Distance], overall: Estimate) -> list[str]:
-    shown = [column for column in columns if measured[column.name].low > column.threshold]
-    told = []
-    if shown:
-        most = sorted(shown, key=lambda column: (-column.importance, column.name))[:3]
-        names = ", ".join(f"{column.name} ({column.importance:.0%} of the model)" for column in most)
-        told.append(
-            f"{len(shown)} of {len(columns)} columns moved more than they had before, by more than noise: {names}."
+    names = [column.name for column in usable]
+    reference, current = (EvidentlyDataset.from_pandas(frame[names], definition) for frame in frames)
+    snapshot = report.run(current, reference, name="drift", timestamp=datetime.fromisoformat(ts).astimezone(UTC))
+    page.write_text(_stable_page(snapshot), encoding="utf-8")
+    metrics: list[Mapping[str, Any]] = json.loads(snapshot.json())["metrics"]
+    distances = {metric["config"]["column"]: float(metric["value"]) for metric in metrics}
+    return {
+        column.name: Evidently(
+            distances[column.name],
+            default_flag(frames[0][column.name], frames[1][column.name], categorical=column.categorical),
         )
-    else:
-        told.append(f"None of {len(columns)} columns is shown to have moved more than it had before.")
-    told.append(
-        f"They carry {overall.low:.0%} of the model's importance; up to {overall.high:.0%} cannot be ruled out."
-        if overall.low is not None and overall.high is not None
-        else "How much of the model they carry could not be measured."
-    )
-    if not any(column.null for column in columns):
-        told.append("The log has no earlier windows to compare with, so only the practical bound was used.")
-    unknown = [column.name for column in columns if not np.isfinite(measured[column.name].value)]
-    if unknown:
-        told.append(f"Not measurable, because one window has no value: {', '.join(unknown)}.")
-    return told
+        for column in usable
+    }
+
+
+def default_flag(reference: pd.Series, current: pd.Series, *, categorical: bool) -> bool:
+    """What Evidently would say of a column when it is not told which test and which bound to use.
+
+    Args:
+        reference: Values, some of them finite.
+        current: Values, some of them finite.
+        categorical: Whether values are codes.
+    """
+    kind = ColumnType.Categorical if categorical else ColumnType.Numerical
+    before, now = (part[np.isfinite(part)] for part in (reference, current))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # Its tests divide by variances and counts that may be zero, and warn instead of telling.
+        warnings.simplefilter("ignore")
+        return bool(get_stattest(before, now, kind, None)(before, now, kind, None).drifted)
+
+
+def _sampled(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    if len(frame) <= _DRAWN_ROWS:
+        return frame
+    rows = np.sort(np.random.default_rng(seed).choice(len(frame), _DRAWN_ROWS, replace=False))
+    return frame.iloc[rows].reset_index(drop=True)
+
+
+def _stable_page(snapshot: Any) -> str:
+    """The report's page with the random ids of its parts replaced by their order, so that equal data give equal bytes."""
+    page: str = snapshot.get_html_str(as_iframe=False)
+    seen: dict[str, str] = {}
+    return _RANDOM_IDS.sub(lambda match: seen.setdefault(match.group(), f"part-{len(seen)}"), page)
