@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from components.dataset.features import impression_of, outcomes_of
 from components.dataset.requests import History
 from components.dataset.tables import NEVER, Entities
-from components.errors import InputError
+from components.events.columns import literal, quoted
 from components.events.contract import DatasetContract
 
 
@@ -55,13 +55,13 @@ def stage(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datas
     connection.register("item_codes", codes)
     impression, outcomes = impression_of(contract), outcomes_of(contract)
     gains = " ".join(
-        f"WHEN {_literal(name)} THEN {contract.events[name].gain!r}"
+        f"WHEN {literal(name)} THEN {contract.events[name].gain!r}"
         + (" * coalesce(value, 0)" if contract.events[name].per_value else "")
         for name in outcomes
     )
-    won = ", ".join(_literal(name) for name in outcomes)
+    won = ", ".join(literal(name) for name in outcomes)
     context = "".join(
-        f", e.{_quoted(name)}" for name, attribute in contract.attributes.events.items() if attribute.role == "context"
+        f", e.{quoted(name)}" for name, attribute in contract.attributes.events.items() if attribute.role == "context"
     )
     connection.execute(
         f"""
@@ -69,7 +69,7 @@ def stage(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datas
         WITH coded AS (
             SELECT u.user, i.item, i.category, i.provider, e.event, epoch_us(e.ts) AS ts, e.request_id, e.position,
                 epoch_us(e.ts) // {bucket_us} + 1 AS own, epoch_us(e.ingested_at) // {bucket_us} + 1 AS enter,
-                (CASE e.event {gains} ELSE 0 END)::FLOAT AS gain, e.event = {_literal(impression)} AS impression{context}
+                (CASE e.event {gains} ELSE 0 END)::FLOAT AS gain, e.event = {literal(impression)} AS impression{context}
             FROM read_parquet('{_path(snapshot / "events.parquet")}') e
             JOIN users u ON u.user_id = e.user_id JOIN item_codes i ON i.item_id = e.item_id
         )
@@ -127,7 +127,7 @@ def code(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datase
         name: tuple(
             row[0]
             for row in connection.sql(
-                f"SELECT DISTINCT {_quoted(name)} FROM ev WHERE {_quoted(name)} IS NOT NULL ORDER BY 1"
+                f"SELECT DISTINCT {quoted(name)} FROM ev WHERE {quoted(name)} IS NOT NULL ORDER BY 1"
             ).fetchall()
         )
         for name, attribute in contract.attributes.events.items()
@@ -166,19 +166,10 @@ def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _available(items: pa.Table, contract: DatasetContract, bucket_us: int) -> NDArray[np.int64]:
-    """Bucket in which the items table says that each item became available, `NEVER` where it does not say.
-
-    Raises:
-        InputError: If the column holds no times.
-    """
+    """Bucket in which the items table says that each item became available, `NEVER` where it does not say."""
     column = contract.item.available_from
     if not column:
         return np.full(items.num_rows, NEVER)
-    if not pa.types.is_timestamp(items[column].type):
-        raise InputError(
-            f"dataset contract {contract.name}: item.available_from names {column}, which is of type {items[column].type}; "
-            "needed a column of times that is not declared as an attribute."
-        )
     declared = items[column].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     buckets = pc.fill_null(declared, 0).to_numpy() // bucket_us
     return np.where(pc.is_valid(declared).to_numpy(), buckets, NEVER)
@@ -205,11 +196,3 @@ def _numpy(column: Any, kind: type[np.generic]) -> NDArray[Any]:
 
 def _path(path: Path) -> str:
     return str(path).replace("'", "''")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,79 @@
+"""What a dataset must have to be learnt from and measured on; each refusal says what to mend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.compute as pc
+
+from components.dataset.contract import SPLITS, Feature
+from components.dataset.requests import Requests
+from components.dataset.staging import Coded
+from components.errors import Fault, FaultyInputError, InputError
+from components.events.contract import DatasetContract
+
+
+def check_attributes(coded: Coded, features: tuple[Feature, ...], contract: DatasetContract) -> None:
+    """Refuse a declared feature that nobody and nothing has."""
+    for feature in features:
+        if feature.family != "attribute":
+            continue
+        table = coded.users if feature.entity == "user" else coded.items
+        column = table[feature.attribute]
+        if column.null_count == len(column) or (
+            feature.type == "number" and pc.all(pc.is_nan(column.drop_null())).as_py()
+        ):
+            raise InputError(
+                f"dataset contract {contract.name}: attribute {feature.attribute} of {feature.entity}s is empty in every "
+                "row; needed some values, because its role is feature. Mend the column, or give it the role ignore."
+            )
+
+
+def check_labels(contract: DatasetContract, made: Requests) -> None:
+    """Refuse a split whose labels are all alike: nothing could be learnt from it, or measured on it."""
+    split = made.table["split"].to_numpy(zero_copy_only=False)
+    of_row = split[made.rows["request"].to_numpy()]
+    positive = made.rows["positive"].to_numpy(zero_copy_only=False)
+    relevant = split[made.relevance["request"].to_numpy()] if made.relevance.num_rows else np.empty(0, object)
+    logged = contract.requests.mode == "logged"
+    for name in SPLITS:
+        labels = positive[of_row == name]
+        if not labels.any() and not (relevant == name).any():
+            fresh = "an item they had not taken before" if contract.evaluation.exclude_seen else "an item"
+            raise InputError(
+                f"dataset contract {contract.name}: found no positive label in the {name} requests; needed both kinds. "
+                "Check that outcomes name the items that were shown, and that requests.attribution is long enough."
+                if logged
+                else f"dataset contract {contract.name}: found nobody who took {fresh} in the {name} window; needed some. "
+                "Lengthen requests.horizon or the window (split), or set evaluation.exclude_seen to false."
+            )
+        if len(labels) and labels.all():
+            raise InputError(
+                f"dataset contract {contract.name}: found only positive labels in the {name} requests; needed both kinds. "
+                + (
+                    "Check that impressions are logged for what was not taken, too."
+                    if logged
+                    else "Check that the log holds more items than each user took, and raise requests.negatives."
+                )
+            )
+
+
+def check_names(contract: DatasetContract) -> None:
+    """Refuse attributes that would be called as a column of ours is."""
+    ours = {
+        "users": ("user", "user_id"),
+        "items": ("item", "item_id", "first_bucket"),
+        "events": ("request", "request_id", "user", "ts", "bucket", "split", "cut"),
+    }
+    faults = [
+        Fault(
+            f"attributes.{table}.{name}",
+            "the name of a column of ours",
+            "another",
+            f"Rename it by tables.{table}.columns.",
+        )
+        for table, names in ours.items()
+        for name, attribute in getattr(contract.attributes, table).items()
+        if attribute.role != "ignore" and name in names
+    ]
+    if faults:
+        raise FaultyInputError(f"dataset contract {contract.name}", faults)
