@@ -21,11 +21,12 @@ class _Message(BaseModel):
 class RankRequest(_Message):
     """Rank these candidates for this user."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"user_id": "u00042", "candidates": ["17", "4", "256"], "k": 2}]}
+    user_id: Identifier | None = Field(
+        default=None, description="Absent for a visitor who is not known.", examples=["u00042"]
     )
-    user_id: Identifier | None = Field(default=None, description="Absent for a visitor who is not known.")
-    candidates: Annotated[list[Identifier], Field(min_length=1, max_length=_MOST_CANDIDATES)]
+    candidates: Annotated[
+        list[Identifier], Field(min_length=1, max_length=_MOST_CANDIDATES, examples=[["17", "4", "256"]])
+    ]
     k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES)] = 20
     context: Context = Field(default_factory=dict, description="Context of the request, such as device.")
 
@@ -33,8 +34,9 @@ class RankRequest(_Message):
 class RecommendRequest(_Message):
     """Find candidates for this user, and rank them."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "u00042", "k": 10}]})
-    user_id: Identifier | None = Field(default=None, description="Absent for a visitor who is not known.")
+    user_id: Identifier | None = Field(
+        default=None, description="Absent for a visitor who is not known.", examples=["u00042"]
+    )
     k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES)] = 20
     context: Context = Field(default_factory=dict, description="Context of the request, such as device.")
 

@@ -67,6 +67,7 @@ def build_package(
         _collect(context, ranker, approval, release, lock=lock, name=name)
         progress("bentoml build")
         _bentoml(environment, context, "build", "--version", release.digest[:16], "--output", "tag", str(context))
+        _pin_installation(bentoml_home / "bentos" / name / release.digest[:16], context / "requirements.txt")
     bento = out / "ranker.bento"
     progress("bentoml export")
     _bentoml(environment, out, "export", tag, str(bento))
@@ -109,11 +110,22 @@ def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, l
         "labels": {"rankgate/run": release.approval.run, "rankgate/release": release.digest[:63]},
         "include": ["components/**", "bentos/**", "release/**", "requirements.txt"],
         # Everything is pinned and hashed already; resolving again could only loosen it.
-        "python": {"requirements_txt": "requirements.txt", "lock_packages": False, "pip_args": "--no-deps"},
+        "python": {"requirements_txt": "requirements.txt", "lock_packages": False},
         "docker": {"distro": "debian", "python_version": "3.11"},
         "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "true"}],
     }
     (context / "bentofile.yaml").write_text(yaml.safe_dump(build, sort_keys=True), encoding="utf-8")
+
+
+def _pin_installation(bento: Path, requirements: Path) -> None:
+    """Make the bento's image install exactly the cut of the lock.
+
+    `bentoml build` 1.4 rewrites requirements and adds an unhashed `bentoml`, and drops `pip_args`; its Dockerfile runs
+    `uv --directory env/python pip install`, which reads the settings there.
+    """
+    place = bento / "env" / "python"
+    shutil.copyfile(requirements, place / "requirements.txt")
+    (place / "uv.toml").write_text("[pip]\nno-deps = true\nrequire-hashes = true\n", encoding="utf-8")
 
 
 def _bentoml(environment: dict[str, str], where: Path, *words: str) -> None:

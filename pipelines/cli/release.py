@@ -32,7 +32,7 @@ def keys() -> None:
 @keys.command("new")
 @click.argument("path", type=click.Path(path_type=Path))
 def new(path: Path) -> None:
-    """Make an Ed25519 key: the private half at PATH (mode 0600), the public half beside it as .pub."""
+    """Make an Ed25519 key: the private half at PATH (mode 0600), the public half beside it as PATH.pub."""
     from components.approval.keys import new_key
 
     public = new_key(path)

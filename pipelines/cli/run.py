@@ -175,10 +175,10 @@ def next_commands(run: Run, *, passed: bool) -> list[str]:
         return [f"rankgate card {run.name} --open", f"rankgate show {run.name}"]
     return [
         f"rankgate card {run.name} --open",
-        "rankgate keys new reviewer.pem",
-        f"rankgate approve {run.name} --key reviewer.pem --as reviewer@example.com --reason 'read the card'",
-        f"rankgate package {run.name} --trust reviewer.pub",
-        f"rankgate serve {run.name} --trust reviewer.pub",
+        "rankgate keys new reviewer.key",
+        f"rankgate approve {run.name} --key reviewer.key --as reviewer@example.com --reason 'read the card'",
+        f"rankgate package {run.name} --trust reviewer.key.pub",
+        f"rankgate serve {run.name} --trust reviewer.key.pub",
     ]
 
 
