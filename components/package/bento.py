@@ -109,8 +109,8 @@ def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, l
         "description": f"Release {release.digest[:12]} of run {release.approval.run}.",
         "labels": {"rankgate/run": release.approval.run, "rankgate/release": release.digest[:63]},
         "include": ["components/**", "bentos/**", "release/**", "requirements.txt"],
-        # Everything is pinned and hashed already; resolving again could only loosen it.
-        "python": {"requirements_txt": "requirements.txt", "lock_packages": False},
+        # What is installed is pinned below, in `_pin_installation`: resolving again could only loosen it.
+        "python": {"lock_packages": False},
         "docker": {"distro": "debian", "python_version": "3.11"},
         "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "true"}],
     }
@@ -120,8 +120,8 @@ def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, l
 def _pin_installation(bento: Path, requirements: Path) -> None:
     """Make the bento's image install exactly the cut of the lock.
 
-    `bentoml build` 1.4 rewrites requirements and adds an unhashed `bentoml`, and drops `pip_args`; its Dockerfile runs
-    `uv --directory env/python pip install`, which reads the settings there.
+    `bentoml build` 1.4 adds an unhashed `bentoml` to what it is given, takes 20 s to parse hashes, and drops `pip_args`;
+    its Dockerfile runs `uv --directory env/python pip install`, which reads the settings there.
     """
     place = bento / "env" / "python"
     shutil.copyfile(requirements, place / "requirements.txt")
