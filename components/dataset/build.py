@@ -24,8 +24,12 @@ from components.dataset.sampled import sampled_requests
 from components.dataset.split import split_by_time
 from components.dataset.staging import Coded, code, history_of, stage
 from components.dataset.tables import build_tables
-from components.errors import InputError
+from components.errors import Fault, FaultyInputError
 from components.events.contract import DatasetContract, Snapshot
+
+_COMPRESSION = "zstd"
+_ROW_GROUP = 1 << 18
+"""Rows whose features are in memory at once."""
 
 
 def build_dataset(snapshot: Path, *, out: Path, seed: int, progress: Progress = silent) -> Dataset:
@@ -94,37 +98,52 @@ def build_dataset(snapshot: Path, *, out: Path, seed: int, progress: Progress = 
         finally:
             connection.close()
     progress(f"looking up {len(features)} features of {made.rows.num_rows:,} rows")
-    rows = _with_features(made, FeatureTables.open(out / "tables"), contract)
+    _write_rows(out / "rows.parquet", made, FeatureTables.open(out / "tables"), contract)
+    _write_tables(out, made, coded, history, contract)
     manifest = _manifest(contract, snapshot, made, features, coded, seconds=seconds, seed=seed)
-    progress("writing")
-    _write(out, made, rows, coded, history, contract)
     documents.save(manifest, out / "dataset.json")
     return manifest
 
 
-def _with_features(made: Requests, tables: FeatureTables, contract: DatasetContract) -> pa.Table:
-    """The rows with a column for each feature, as of their request's bucket."""
-    request = made.rows["request"].to_numpy()
-    of_request = made.table.take(made.rows["request"])
-    context = {
-        name: of_request[name].to_pylist()
-        for name, attribute in contract.attributes.events.items()
-        if attribute.role == "context"
-    }
-    matrix = tables.matrix(
-        of_request["user"].to_numpy(), made.rows["item"].to_numpy(), of_request["bucket"].to_numpy(), context
-    )
-    table = made.rows
-    training = made.table["split"].to_numpy(zero_copy_only=False)[request] == "train"
-    for place, feature in enumerate(tables.features):
-        column = np.ascontiguousarray(matrix[:, place])
-        if feature.family == "attribute" and np.isnan(column[training]).all():
-            raise InputError(
-                f"dataset contract {contract.name}: feature {feature.name} has no value on any training row; needed some. "
-                f"Mend the column {feature.attribute}, or give it the role ignore."
+def _write_rows(path: Path, made: Requests, tables: FeatureTables, contract: DatasetContract) -> None:
+    """Write the rows with a column for each feature as of their request's bucket, a row group at a time.
+
+    Raises:
+        InputError: If a declared attribute is unknown on every training row.
+    """
+    context = [name for name, attribute in contract.attributes.events.items() if attribute.role == "context"]
+    schema = pa.schema([*made.rows.schema, *(pa.field(name, pa.float32()) for name in tables.names)])
+    empty = {place for place, feature in enumerate(tables.features) if feature.family == "attribute"}
+    numbers = np.array([feature.type == "number" for feature in tables.features])
+    with pq.ParquetWriter(path, schema, compression=_COMPRESSION) as writer:
+        for begin in range(0, made.rows.num_rows, _ROW_GROUP):
+            rows = made.rows.slice(begin, _ROW_GROUP)
+            asked = made.table.take(rows["request"])
+            matrix = tables.matrix(
+                asked["user"].to_numpy(),
+                rows["item"].to_numpy(),
+                asked["bucket"].to_numpy(),
+                {name: asked[name].to_pylist() for name in context},
             )
-        table = table.append_column(feature.name, pa.array(column))
-    return table
+            training = asked["split"].to_numpy(zero_copy_only=False) == "train"
+            known = (np.isfinite(matrix) & (numbers | (matrix >= 0)))[training].any(axis=0)
+            empty -= {place for place in empty if known[place]}
+            columns = [pa.array(np.ascontiguousarray(matrix[:, place])) for place in range(matrix.shape[1])]
+            writer.write_table(
+                pa.Table.from_arrays([*rows.columns, *columns], schema=schema), row_group_size=_ROW_GROUP
+            )
+    if empty:
+        faults = [
+            Fault(
+                f"{feature.entity}s.{feature.attribute}",
+                "no value on any training row",
+                "some, because its role is feature",
+                "Mend the column, or give it the role ignore.",
+            )
+            for place, feature in enumerate(tables.features)
+            if place in empty
+        ]
+        raise FaultyInputError(f"dataset contract {contract.name}", faults)
 
 
 def _manifest(
@@ -170,15 +189,12 @@ def _manifest(
     )
 
 
-def _write(
-    out: Path, made: Requests, rows: pa.Table, coded: Coded, history: History, contract: DatasetContract
-) -> None:
+def _write_tables(out: Path, made: Requests, coded: Coded, history: History, contract: DatasetContract) -> None:
     names = pa.array(outcomes_of(contract), pa.string())
     tables = {
         "users": coded.users,
         "items": coded.items,
         "requests": made.table,
-        "rows": rows,
         "relevance": made.relevance,
         "history": pa.table(
             {
@@ -192,4 +208,5 @@ def _write(
         ),
     }
     for name, table in tables.items():
-        pq.write_table(table.combine_chunks(), out / f"{name}.parquet", compression="zstd", row_group_size=1 << 18)
+        path = out / f"{name}.parquet"
+        pq.write_table(table.combine_chunks(), path, compression=_COMPRESSION, row_group_size=_ROW_GROUP)

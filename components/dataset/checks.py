@@ -13,19 +13,25 @@ from components.events.contract import DatasetContract
 
 
 def check_attributes(coded: Coded, features: tuple[Feature, ...], contract: DatasetContract) -> None:
-    """Refuse a declared feature that nobody and nothing has."""
+    """Refuse declared features that nobody and nothing has."""
+    faults = []
     for feature in features:
         if feature.family != "attribute":
             continue
-        table = coded.users if feature.entity == "user" else coded.items
-        column = table[feature.attribute]
-        if column.null_count == len(column) or (
-            feature.type == "number" and pc.all(pc.is_nan(column.drop_null())).as_py()
-        ):
-            raise InputError(
-                f"dataset contract {contract.name}: attribute {feature.attribute} of {feature.entity}s is empty in every "
-                "row; needed some values, because its role is feature. Mend the column, or give it the role ignore."
+        column = (coded.users if feature.entity == "user" else coded.items)[feature.attribute]
+        nothing = column.null_count == len(column)
+        if nothing or (feature.type == "number" and pc.all(pc.is_nan(column.drop_null())).as_py()):
+            where = f"{feature.entity}s.{feature.attribute}"
+            faults.append(
+                Fault(
+                    where,
+                    "no value in any row",
+                    "some, because its role is feature",
+                    "Mend it, or give it the role ignore.",
+                )
             )
+    if faults:
+        raise FaultyInputError(f"dataset contract {contract.name}", faults)
 
 
 def check_labels(contract: DatasetContract, made: Requests) -> None:

@@ -60,7 +60,7 @@ def _is_feature(contract: DatasetContract, attribute: str | None) -> bool:
 
 
 def _past(days: float) -> str:
-    return "ever" if not days else "in the last day" if days == 1 else f"in the last {days:g} days"
+    return "so far" if not days else "in the last day" if days == 1 else f"in the last {days:g} days"
 
 
 def _suffix(days: float) -> str:
@@ -220,6 +220,7 @@ def describe(features: Sequence[Feature]) -> str:
     """The list as a Markdown table."""
     lines = ["| feature | entity | family | looks back | meaning |", "| --- | --- | --- | --- | --- |"]
     for feature in features:
-        back = f"{feature.window_days:g} days" if feature.window_days else "all" if feature.event else ""
+        unit = "day" if feature.window_days == 1 else "days"
+        back = f"{feature.window_days:g} {unit}" if feature.window_days else "all" if feature.event else ""
         lines.append(f"| `{feature.name}` | {feature.entity} | {feature.family} | {back} | {feature.meaning} |")
     return "\n".join(lines) + "\n"

@@ -302,5 +302,7 @@ def test_a_feature_that_nobody_has_is_bad_input(write_snapshot: WriteSnapshot, t
     out.mkdir()
     assert contract.as_of
     taking.take_snapshot(contract, base=base, as_of=contract.as_of, out=out)
-    with pytest.raises(InputError, match="attribute weight of items is empty"):
+    with pytest.raises(
+        InputError, match=r"items.weight: found no value in any row; needed some, because its role is feature"
+    ):
         _built(out, tmp_path / "dataset")

@@ -212,6 +212,15 @@ def test_a_window_longer_than_a_split_leaves_it_without_a_request(build: Build) 
         build(logged(contract=text))
 
 
+def test_attributes_that_no_training_row_has_are_bad_input_all_at_once(build: Build) -> None:
+    world = logged(shown("u6", "i8", 250.0, "asked"))
+    # Only u6 and i8 are described, and they are first met in the test window.
+    users = {name: row | ({} if name == "u6" else {"visits": None, "plan": None}) for name, row in world.users.items()}
+    items = {name: row | ({} if name == "i8" else {"provider": None}) for name, row in world.items.items()}
+    with pytest.raises(InputError, match=r"3 faults\n.*users.plan: .*\n.*users.visits: .*\n.*items.provider: "):
+        build(replace(world, users=users, items=items))
+
+
 def test_an_attribute_that_is_called_as_a_column_of_ours_is_bad_input(build: Build) -> None:
     text = worlds.LOGGED.replace("device: {role: context}", "split: {role: context}").replace("    plan:", "    user:")
     with pytest.raises(InputError, match=r"2 faults\n.*attributes.users.user: .*\n.*attributes.events.split: "):
