@@ -68,8 +68,8 @@ def build_package(
         progress("bentoml build")
         _bentoml(environment, context, "build", "--version", release.digest[:16], "--output", "tag", str(context))
         _pin_installation(bentoml_home / "bentos" / name / release.digest[:16], context / "requirements.txt")
-    # gzip: the default, xz, takes half a minute for a few megabytes less.
-    bento = out / "ranker.tar.gz"
+    # Not compressed: xz and gzip take half a minute over sorted arrays, to save what a registry compresses anyway.
+    bento = out / "ranker.tar"
     progress("bentoml export")
     _bentoml(environment, out, "export", tag, str(bento))
     package = Package(

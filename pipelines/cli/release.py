@@ -113,7 +113,7 @@ def package(home: str, name: str, trusted: tuple[Path, ...], as_json: bool) -> N
     if as_json:
         click.echo(json.dumps({**documents.as_json(built), "folder": str(folder)}, indent=2))
         return
-    click.echo(f"bento   {built.bento_tag}  {built.size_bytes / 1e6:.1f} MB  {folder / 'ranker.tar.gz'}")
+    click.echo(f"bento   {built.bento_tag}  {built.size_bytes / 1e6:.1f} MB  {folder / 'ranker.tar'}")
     click.echo(f"release {built.release}")
     keys_given = " ".join(f"--trust {path}" for path in trusted)
     click.echo(
