@@ -18,7 +18,8 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.dataset.contract import Dataset
 from components.evidence.contract import Evidence
-from components.evidence.exposure import TOGETHER, gini, measure_provider_fairness
+from components.evidence.exposure import measure_provider_fairness
+from components.evidence.provider_shares import TOGETHER, gini
 
 World = Any
 
