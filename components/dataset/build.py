@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.artifacts.progress import Progress, silent
-from components.dataset.checks import check_attributes, check_labels, check_names
+from components.dataset.checks import check_attributes, check_labels, check_names, check_outcomes
 from components.dataset.contract import SCHEMA_VERSION, SPLITS, Dataset, Feature
 from components.dataset.features import declare, impression_of, outcomes_of
 from components.dataset.logged import logged_requests
 from components.dataset.lookup import FeatureTables
+from components.dataset.preparing import build_tables
 from components.dataset.requests import TIME, History, Requests
 from components.dataset.sampled import sampled_requests
 from components.dataset.split import split_by_time
 from components.dataset.staging import Coded, code, history_of, stage
-from components.dataset.tables import build_tables
 from components.errors import Fault, FaultyInputError
 from components.events.contract import DatasetContract, Snapshot
 
@@ -59,6 +59,7 @@ def build_dataset(snapshot: Path, *, out: Path, seed: int, progress: Progress = 
             coded = code(connection, snapshot, contract, bucket_us=bucket_us)
             history = history_of(connection, outcomes_of(contract))
             first_us, last_us, latest = connection.sql("SELECT min(ts), max(ts), max(enter) FROM ev").fetchall()[0]
+            check_outcomes(history, contract)
             split = split_by_time(
                 history.ts,
                 history.enter,

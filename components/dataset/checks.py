@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from components.dataset.contract import SPLITS, Feature
-from components.dataset.requests import Requests
+from components.dataset.features import outcomes_of
+from components.dataset.requests import History, Requests
 from components.dataset.staging import Coded
 from components.errors import Fault, FaultyInputError, InputError
 from components.events.contract import DatasetContract
@@ -32,6 +33,16 @@ def check_attributes(coded: Coded, features: tuple[Feature, ...], contract: Data
             )
     if faults:
         raise FaultyInputError(f"dataset contract {contract.name}", faults)
+
+
+def check_outcomes(history: History, contract: DatasetContract) -> None:
+    """Refuse a log without any outcome."""
+    if not len(history.ts):
+        names = ", ".join(outcomes_of(contract)) or "none with a gain above 0"
+        raise InputError(
+            f"dataset contract {contract.name}: found no outcome event in the snapshot; needed some ({names}). Check the "
+            "names and gains under `events`, and that the log holds what people did as well as what they were shown."
+        )
 
 
 def check_labels(contract: DatasetContract, made: Requests) -> None:

@@ -21,6 +21,7 @@ from components.dataset.kernel import Ints
 from components.dataset.tables import (
     MANIFEST,
     MOST_KEYS,
+    PRICE_UNITS,
     TablesManifest,
     counted_windows,
     in_buckets,
@@ -36,7 +37,6 @@ Column = NDArray[np.float64]
 
 _PRIOR_IMPRESSIONS = 20.0
 """A rate starts as this many impressions at the catalogue's own rate."""
-_PRICE_UNITS = 10_000.0
 _BLOCK_ROWS = 1 << 19
 
 
@@ -272,7 +272,7 @@ class _Rows:
         return self._spread(feature.entity, (recent + 1.0) / (usual + 1.0))
 
     def _price_ratio(self, feature: Feature) -> Column:
-        paid = self._counted("user", "$", feature.window_days) / _PRICE_UNITS
+        paid = self._counted("user", "$", feature.window_days) / PRICE_UNITS
         bought = self._counted("user", "#", feature.window_days)
         mean = np.divide(paid, bought, out=np.full_like(paid, np.nan), where=bought > 0)
         price = np.where(self._items >= 0, self._tables._price[np.maximum(self._items, 0)], np.nan)

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.dataset.features import impression_of, outcomes_of
+from components.dataset.preparing import Entities
 from components.dataset.requests import History
-from components.dataset.tables import NEVER, Entities
+from components.dataset.tables import NEVER
 from components.events.columns import literal, quoted
 from components.events.contract import DatasetContract
 
@@ -91,7 +92,7 @@ def stage(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datas
 def history_of(connection: duckdb.DuckDBPyConnection, outcomes: tuple[str, ...]) -> History:
     """Outcome events in history order."""
     held = connection.sql(
-        "SELECT user, item, ts, enter, gain, event FROM ev WHERE outcome ORDER BY enter, ts, user, item, event"
+        "SELECT user, item, ts, enter, gain, event FROM ev WHERE outcome ORDER BY enter, ts, user, item, event, gain"
     ).to_arrow_table()
     events = pc.index_in(held["event"], pa.array(outcomes, pa.string()))
     return History(

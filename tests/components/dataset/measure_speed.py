@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from components.dataset.features import declare, impression_of, outcomes_of
 from components.dataset.lookup import FeatureTables
+from components.dataset.preparing import build_tables
 from components.dataset.staging import code, stage
-from components.dataset.tables import build_tables
 
 HOUR_US = 3_600_000_000
 

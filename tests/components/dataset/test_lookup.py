@@ -305,7 +305,7 @@ def test_a_missing_array_is_told_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_keys_that_63_bits_cannot_tell_apart_are_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("components.dataset.tables.MOST_KEYS", 10_000)
+    monkeypatch.setattr("components.dataset.preparing.MOST_KEYS", 10_000)
     with pytest.raises(
         InputError, match=r"3 users x 4 items x 1,635 buckets make 2.0e\+04 keys; needed fewer than 1.0e\+04"
     ):

@@ -221,6 +221,12 @@ def test_attributes_that_no_training_row_has_are_bad_input_all_at_once(build: Bu
         build(replace(world, users=users, items=items))
 
 
+def test_a_log_without_outcomes_is_bad_input(build: Build) -> None:
+    world = logged()
+    with pytest.raises(InputError, match=r"found no outcome event in the snapshot; needed some \(click, purchase\)"):
+        build(replace(world, events=tuple(row for row in world.events if row.event == "impression")))
+
+
 def test_an_attribute_that_is_called_as_a_column_of_ours_is_bad_input(build: Build) -> None:
     text = worlds.LOGGED.replace("device: {role: context}", "split: {role: context}").replace("    plan:", "    user:")
     with pytest.raises(InputError, match=r"2 faults\n.*attributes.users.user: .*\n.*attributes.events.split: "):

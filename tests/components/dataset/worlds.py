@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from components.artifacts import documents
 from components.dataset.features import declare, impression_of, outcomes_of
 from components.dataset.lookup import FeatureTables
+from components.dataset.preparing import build_tables
 from components.dataset.staging import code, stage
-from components.dataset.tables import build_tables
 from components.events.contract import SCHEMA_VERSION, DatasetContract, Snapshot
 from components.events.declaration import parse_contract
 
