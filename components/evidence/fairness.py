@@ -42,7 +42,8 @@ CONVENTIONS = {
     "family": "Intervals of the differences of one metric hold for all groups and intersections together (max-t).",
     "small groups": f"A group with fewer than {SMALLEST_GROUP} users stands for itself and in one pooled group.",
     "change": "The candidate's gap less the incumbent's, on the same requests: below 0, the group has lost ground.",
-    "empty requests": "Left out; detail.empty_as_zero gives the difference that counting them as 0 would give.",
+    "empty requests": "Left out. What counting them as 0 would give, for users who had nothing else too, is told under "
+    "metrics of its own (`ndcg_empty_as_zero@k`), so that a gate can ask whether its answer rests on leaving them out.",
     "words": "A gap within a margin is no proof of equal treatment; it says that a larger gap is ruled out.",
 }
 
@@ -68,20 +69,26 @@ def measure_user_fairness(dataset: Path, rankings: Path, quality: Path, *, out: 
     metrics = [f"ndcg@{ranked.main_cutoff}", f"recall@{ranked.main_cutoff}"]
     systems = [system for system in (CANDIDATE, INCUMBENT) if system in ranked.systems]
     columns = [f"{metric}:{system}" for metric in metrics for system in systems]
-    values = read_columns(values_path, ("user", "n_requests", "n_empty_requests", *columns))
-    values = values.filter(pa.array(values["n_requests"].to_numpy() > 0))
-    attributes = (*ranked.dataset.segments, *ranked.dataset.sensitive)
-    users = pq.read_table(dataset / "users.parquet")
-    groups = user_groups(
-        users, values["user"].to_numpy(), attributes=attributes, intersections=ranked.dataset.intersections
+    everyone = read_columns(values_path, ("user", "n_requests", "n_empty_requests", *columns))
+    # Groups of all users, so that bands of a number are those that the other questions use.
+    all_groups = user_groups(
+        pq.read_table(dataset / "users.parquet"),
+        everyone["user"].to_numpy(),
+        attributes=(*ranked.dataset.segments, *ranked.dataset.sensitive),
+        intersections=ranked.dataset.intersections,
     )
+    known = everyone["n_requests"].to_numpy() > 0
+    values = everyone.filter(pa.array(known))
+    groups = [UserGroup(group.segment, group.members[known]) for group in all_groups]
     estimates: list[Estimate] = []
     if groups and values.num_rows:
         judged = _with_pool(groups)
         for metric in metrics:
-            estimates += _gaps(metric, values, judged, seed=seed)
+            own = _column(values, f"{metric}:{CANDIDATE}")
+            estimates += _gaps(metric, own, values["n_requests"].to_numpy(), judged, seed=seed)
             if INCUMBENT in systems:
                 estimates += _changes(metric, values, judged, seed=seed)
+            estimates += _empty_as_zero(metric, everyone, _with_pool(all_groups), seed=seed)
         estimates += _unknown_shares(ranked, groups, values)
     frames = _frames(values, groups, metrics)
     pq.write_table(pa.Table.from_pandas(frames, preserve_index=False), out / TABLE, compression="zstd")
@@ -99,7 +106,7 @@ def measure_user_fairness(dataset: Path, rankings: Path, quality: Path, *, out: 
         reports={},
         libraries={"fairlearn": fairlearn.__version__, "numpy": np.__version__, "pandas": pd.__version__},
         seed=seed,
-        sentences=tuple(_sentences(estimates, metrics[0])),
+        sentences=tuple(_sentences(estimates, metrics[0], declared=bool(all_groups))),
     )
     documents.save(evidence, out / "fairness-users.json")
     return evidence
@@ -111,29 +118,33 @@ def _with_pool(groups: list[UserGroup]) -> list[UserGroup]:
     return [*groups, UserGroup(POOLED, together)] if small.sum() > 1 else groups
 
 
-def _gaps(metric: str, values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
-    """Value, difference and ratio of the candidate in each group."""
-    own = _column(values, f"{metric}:{CANDIDATE}")[:, None]
-    weight = values["n_requests"].to_numpy() / (values["n_requests"].to_numpy() + values["n_empty_requests"].to_numpy())
+def _gaps(
+    metric: str, own: Floats, n_requests: NDArray[np.integer], groups: list[UserGroup], *, seed: int
+) -> list[Estimate]:
+    """Value, difference and ratio of the candidate in each group, from one value a user."""
     members = np.stack([group.members for group in groups])
-    levels = user_bootstrap(own, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
-    gaps = group_differences(own, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
-    ratios = group_ratios(own, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
-    as_zero = own[:, 0] * weight
-    details = [
-        {
-            "empty_as_zero": float(as_zero[row].mean() - as_zero[~row].mean())
-            if row.any() and not row.all()
-            else np.nan,
-            "share_of_users": float(row.mean()),
-        }
-        for row in members
-    ]
+    table = own[:, None]
+    levels = user_bootstrap(table, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
+    gaps = group_differences(table, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
+    ratios = group_ratios(table, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
     found: list[Estimate] = []
     parts: tuple[tuple[Statistic, Intervals], ...] = (("value", levels), ("difference", gaps), ("ratio", ratios))
     for statistic, intervals in parts:
-        found += _estimates(metric, statistic, intervals, values, groups, details=details)
+        found += _estimates(metric, statistic, intervals, n_requests, groups)
     return found
+
+
+def _empty_as_zero(metric: str, everyone: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
+    """The same gaps with requests that led to nothing counted as 0, and with the users who had no others."""
+    total = everyone["n_requests"].to_numpy() + everyone["n_empty_requests"].to_numpy()
+    weight = everyone["n_requests"].to_numpy() / np.maximum(total, 1)
+    own = np.nan_to_num(_column(everyone, f"{metric}:{CANDIDATE}")) * weight
+    return _gaps(_as_zero_name(metric), own, total, groups, seed=seed)
+
+
+def _as_zero_name(metric: str) -> str:
+    name, cutoff = metric.split("@")
+    return f"{name}_empty_as_zero@{cutoff}"
 
 
 def _changes(metric: str, values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
@@ -141,20 +152,17 @@ def _changes(metric: str, values: pa.Table, groups: list[UserGroup], *, seed: in
     gained = _column(values, f"{metric}:{CANDIDATE}") - _column(values, f"{metric}:{INCUMBENT}")
     members = np.stack([group.members for group in groups])
     changes = group_differences(gained[:, None], groups=members, seed=seed, simultaneous=True, bounds=(-1, 1))
-    return _estimates(metric, "change", changes, values, groups, details=[{}] * len(groups))
+    return _estimates(metric, "change", changes, values["n_requests"].to_numpy(), groups)
 
 
 def _estimates(
     metric: str,
     statistic: Statistic,
     intervals: Intervals,
-    values: pa.Table,
+    n_requests: NDArray[np.integer],
     groups: list[UserGroup],
-    *,
-    details: list[dict[str, float]],
 ) -> list[Estimate]:
     versus = {"value": "", "change": INCUMBENT}.get(statistic, "rest")
-    n_requests = values["n_requests"].to_numpy()
     return [
         from_intervals(
             intervals,
@@ -166,7 +174,7 @@ def _estimates(
             segment=group.segment,
             n_requests=int(n_requests[group.members].sum()),
             family=f"{metric} {statistic} by group",
-            detail=details[place],
+            detail={"share_of_users": float(group.members.mean())},
         )
         for place, group in enumerate(groups)
     ]
@@ -220,10 +228,12 @@ def _column(values: pa.Table, name: str) -> Floats:
     return column
 
 
-def _sentences(estimates: list[Estimate], main: str) -> list[str]:
-    gaps = [e for e in estimates if e.metric == main and e.statistic == "difference" and e.value is not None]
-    if not gaps:
+def _sentences(estimates: list[Estimate], main: str, *, declared: bool) -> list[str]:
+    gaps = _differences(estimates, main)
+    if not declared:
         return ["No groups of users are declared, so none were compared."]
+    if not gaps:
+        return ["No group of users could be compared: no test request led to anything, or there is only one group."]
     told = []
     worst = min(gaps, key=lambda estimate: estimate.value or 0.0)
     told.append(
@@ -234,6 +244,13 @@ def _sentences(estimates: list[Estimate], main: str) -> list[str]:
     if shown:
         names = ", ".join(named(estimate.segment) for estimate in shown)
         told.append(f"A gap below the rest is shown, whatever its size, for: {names}.")
+    as_zero = _differences(estimates, _as_zero_name(main))
+    if as_zero:
+        lowest = min(as_zero, key=lambda estimate: estimate.value or 0.0)
+        told.append(
+            f"With requests that led to nothing counted as 0, the lowest is {named(lowest.segment)}: {lowest.value:+.3f} "
+            f"({interval(lowest, signed=True)})."
+        )
     small = [e for e in gaps if e.n_users < SMALLEST_GROUP]
     if small:
         told.append(f"{len(small)} groups have fewer than {SMALLEST_GROUP} users; little can be said of each alone.")
@@ -241,3 +258,7 @@ def _sentences(estimates: list[Estimate], main: str) -> list[str]:
         if estimate.metric == "unknown_share" and estimate.value:
             told.append(f"{estimate.subject} is not known for {estimate.value:.1%} of the measured users.")
     return told
+
+
+def _differences(estimates: list[Estimate], metric: str) -> list[Estimate]:
+    return [e for e in estimates if e.metric == metric and e.statistic == "difference" and e.value is not None]

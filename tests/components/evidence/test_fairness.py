@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.dataset.contract import Dataset
+from components.errors import EvidenceError
 from components.evidence.contract import Evidence
 from components.evidence.fairness import POOLED, measure_user_fairness
 from components.evidence.quality import measure_quality
@@ -82,7 +85,7 @@ def test_the_unknown_are_a_group_and_small_groups_are_shown_and_pooled(
     small = [name for name in np.unique(country) if (country == name).sum() < 30]
     assert len(small) > 1
     pooled = [e for e in evidence.estimates if e.segment == POOLED and e.statistic == "difference"]
-    assert {estimate.n_users for estimate in pooled} == {int(np.isin(country, small).sum())}
+    assert {e.n_users for e in pooled if e.metric == "ndcg@10"} == {int(np.isin(country, small).sum())}
 
 
 def test_the_change_of_a_gap_is_the_candidates_less_the_incumbents(
@@ -155,3 +158,84 @@ def test_intersections_are_groups_of_their_own(write_world: Callable[..., World]
     segments = [estimate.segment for estimate in evidence.estimates]
     assert {"country": "DE", "gender": "f"} in segments
     assert {"gender": "m"} in segments
+
+
+def test_empty_requests_as_zero_count_every_user_of_the_test_requests(
+    write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = write_world(users=120, requests_per_user=2, bias=-4.5, seed=2)
+    evidence = _measured(world, tmp_path / "evidence")
+    table = pq.read_table(tmp_path / "evidence" / "quality-users.parquet").to_pandas()
+    assert (table["n_requests"] == 0).any()
+    share = table["n_requests"] / (table["n_requests"] + table["n_empty_requests"])
+    value = (table["ndcg@10:candidate"].fillna(0.0) * share).to_numpy()
+    country = np.array([name or "unknown" for name in world.truth["country"]])[table["user"].to_numpy()]
+    found = {
+        (e.statistic, e.segment["country"]): e
+        for e in evidence.estimates
+        if e.metric == "ndcg_empty_as_zero@10" and "country" in e.segment
+    }
+    for name in np.unique(country):
+        inside, outside = value[country == name].mean(), value[country != name].mean()
+        assert found["value", name].value == pytest.approx(inside)
+        assert found["difference", name].value == pytest.approx(inside - outside)
+        assert found["difference", name].n_users == (country == name).sum()
+    assert any("counted as 0" in sentence for sentence in evidence.sentences)
+
+
+def test_a_group_without_anything_to_measure_is_shown_without_a_value(
+    write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = write_world(users=40)
+    dataset, rankings = tmp_path / "dataset", tmp_path / "rankings"
+    shutil.copytree(world.dataset, dataset)
+    shutil.copytree(world.rankings, rankings)
+    users = pq.read_table(dataset / "users.parquet")
+    names = ["XX" if row == 7 else "DE" for row in range(users.num_rows)]
+    pq.write_table(users.set_column(users.column_names.index("country"), "country", [names]), dataset / "users.parquet")
+    # Nothing that user 7 was shown led to anything.
+    requests = pq.read_table(rankings / "requests.parquet").to_pandas()
+    lost = (requests["user"] == 7).to_numpy()
+    requests["n_relevant"] = requests["n_relevant"].mask(lost, 0).astype("int32")
+    requests["ideal_gains"] = [
+        [0.0] * 12 if gone else list(gains) for gone, gains in zip(lost, requests["ideal_gains"], strict=True)
+    ]
+    _rewritten(requests, rankings / "requests.parquet")
+    rows = pq.read_table(rankings / "rankings.parquet").to_pandas()
+    gone = lost[rows["request"].to_numpy()]
+    rows["gain"] = rows["gain"].mask(gone, 0.0).astype("float32")
+    rows["positive"] = rows["positive"] & ~gone
+    _rewritten(rows, rankings / "rankings.parquet")
+    evidence = _measured(replace(world, dataset=dataset, rankings=rankings), tmp_path / "evidence")
+    empty = [e for e in evidence.estimates if e.segment == {"country": "XX"} and e.metric == "ndcg@10"]
+    assert {e.statistic for e in empty} == {"value", "difference", "ratio", "change"}
+    for estimate in empty:
+        assert (estimate.value, estimate.low, estimate.high, estimate.n_users) == (None, None, None, 0)
+
+
+def test_a_single_group_has_no_rest_and_it_says_so(write_world: Callable[..., World], tmp_path: Path) -> None:
+    world = write_world(users=20)
+    dataset = tmp_path / "dataset"
+    shutil.copytree(world.dataset, dataset)
+    users = pq.read_table(dataset / "users.parquet")
+    same = [["DE"] * users.num_rows]
+    pq.write_table(users.set_column(users.column_names.index("country"), "country", same), dataset / "users.parquet")
+    evidence = _measured(replace(world, dataset=dataset), tmp_path / "evidence")
+    value, difference = (
+        next(e for e in evidence.estimates if e.metric == "ndcg@10" and e.statistic == statistic)
+        for statistic in ("value", "difference")
+    )
+    assert value.value is not None
+    assert (difference.value, difference.low, difference.high) == (None, None, None)
+    assert "could be compared" in evidence.sentences[0]
+
+
+def test_a_missing_table_of_users_is_told(world: World, tmp_path: Path) -> None:
+    measure_quality(world.dataset, world.rankings, out=tmp_path, seed=0)
+    documents.save(replace(documents.load(Evidence, tmp_path / "quality.json"), tables={}), tmp_path / "quality.json")
+    with pytest.raises(EvidenceError, match="names no table of users"):
+        measure_user_fairness(world.dataset, world.rankings, tmp_path, out=tmp_path, seed=0)
+
+
+def _rewritten(frame: pd.DataFrame, path: Path) -> None:
+    pq.write_table(pa.Table.from_pandas(frame, schema=pq.read_schema(path), preserve_index=False), path)
