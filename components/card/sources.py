@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.artifacts import documents
@@ -90,7 +91,7 @@ class Opened:
     """Rows of each table that evidence names, as `question.table`."""
 
 
-_READ_TABLES = {"calibration.bins", "calibration.map", "fairness-providers.providers"}
+_READ_TABLES = {"calibration.bins", "fairness-providers.providers"}
 
 
 def open_sources(sources: CardSources) -> Opened:
@@ -107,12 +108,15 @@ def open_sources(sources: CardSources) -> Opened:
             if not path.exists():
                 continue
             try:
-                evidence[question] = documents.load(Evidence, path)
+                held = documents.load(Evidence, path)
             except InputError:
                 continue
+            if held.question != question:
+                continue
+            evidence[question] = held
             for name, file in evidence[question].tables.items():
-                if f"{question}.{name}" in _READ_TABLES:
-                    tables[f"{question}.{name}"] = pq.read_table(folder / file).to_pylist()
+                if f"{question}.{name}" in _READ_TABLES and (rows := _rows(folder / file)) is not None:
+                    tables[f"{question}.{name}"] = rows
     return Opened(
         contract=documents.load(DatasetContract, sources.snapshot / "contract.json"),
         snapshot=documents.load(Snapshot, sources.snapshot / "snapshot.json"),
@@ -123,3 +127,12 @@ def open_sources(sources: CardSources) -> Opened:
         evidence=evidence,
         tables=tables,
     )
+
+
+def _rows(file: Path) -> list[dict[str, Any]] | None:
+    """A small table's rows; None where it cannot be read: the verdict has judged the evidence, the card only shows it."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowException):
+        return None
+    return rows

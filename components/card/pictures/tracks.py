@@ -23,6 +23,10 @@ class Mark:
     tone: str = "plain"
     """plain, own, bad or good: what CSS colours by."""
     threshold: float | None = None
+    ring: float | None = None
+    """A second figure to hold the value against, drawn as a ring."""
+    bar: bool = False
+    """Drawn as a bar from the reference instead of a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class PlacedMark:
     left: float | None
     right: float | None
     threshold: float | None
+    ring: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +76,27 @@ def tracks(
     figures = [
         figure
         for mark in marks
-        for figure in (mark.value, mark.low, mark.high, mark.threshold)
+        for figure in (mark.value, mark.low, mark.high, mark.threshold, mark.ring)
         if figure is not None and math.isfinite(figure)
     ]
     figures += [reference] if reference is not None else []
     figures += [edge for edge in band or () if math.isfinite(edge)]
     low, high = (min(figures), max(figures)) if figures else (0.0, 1.0)
     spread = (high - low) or abs(high) or 1.0
-    low, high = low - spread * _MARGIN, high + spread * _MARGIN
+    # Nothing lies left of a share's zero.
+    low = low if low == 0 and reference == 0 and not signed else low - spread * _MARGIN
+    high += spread * _MARGIN
 
     def place(value: float | None) -> float | None:
         if value is None or math.isnan(value):
             return None
+        if math.isinf(value):
+            return 100.0 if value > 0 else 0.0
         return round(min(max((value - low) / (high - low), 0.0), 1.0) * 100, 2)
 
     placed = tuple(
-        PlacedMark(mark, place(mark.value), place(mark.low), place(mark.high), place(mark.threshold)) for mark in marks
+        PlacedMark(mark, place(mark.value), place(mark.low), place(mark.high), place(mark.threshold), place(mark.ring))
+        for mark in marks
     )
     shaded = None
     if band is not None:
@@ -105,7 +115,7 @@ def ticks(low: float, high: float, *, signed: bool = False, most: int = 5) -> tu
     number = first
     while number * step <= high:
         value = number * step
-        text = form.format(value) if number else "0"
+        text = form.format(value).replace("-", "\N{MINUS SIGN}") if number else "0"
         found.append(Tick(round((value - low) / (high - low) * 100, 2), text))
         number += 1
     return tuple(found)

@@ -1,0 +1,157 @@
+"""Data: what was read, kept, rejected and left out; the window; consent and retention."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from components.card.chapters.looking import estimates, notes, sentences
+from components.card.parts import Picture, Section, Table
+from components.card.pictures.timeline import timeline
+from components.card.sources import Opened
+from components.card.words import count, counted, date, instant, metric, moment, plain, share
+
+_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def data(opened: Opened) -> Section:
+    """Facts of the snapshot and the dataset; the evidence's checks where there are any."""
+    picture = _window(opened)
+    return Section(
+        "data",
+        "Data",
+        "Is the log whole, fresh and what it should be?",
+        (*sentences(opened, "data"), *_rights(opened)),
+        (picture,) if picture else (),
+        (_rows(opened), _quarantine(opened), _events(opened), _checks(opened), _sources(opened)),
+        notes(opened, "data"),
+        measured="data" in opened.evidence,
+    )
+
+
+def _rights(opened: Opened) -> tuple[str, ...]:
+    contract = opened.contract
+    consent = contract.consent
+    left = sum(table.excluded.get("no consent", 0) for table in opened.snapshot.tables)
+    told = (
+        f"Consent: only users whose {consent.column} ({consent.table}) is {' or '.join(consent.values)} leave rows; "
+        f"{counted(left, 'row')} of others were left out."
+        if consent
+        else "Consent: the dataset contract declares no consent column, so nobody was left out for want of consent."
+    )
+    kept = (
+        f"Retention: rows older than {_length(contract.retention)} at {date(opened.snapshot.as_of)} were left out."
+        if contract.retention
+        else "Retention: the dataset contract declares no limit."
+    )
+    return told, kept
+
+
+def _length(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return counted(round(hours / 24), "day") if hours % 24 == 0 else f"{plain(hours)} hours"
+
+
+def _window(opened: Opened) -> Picture | None:
+    cuts = {cut.name: instant(cut.ts) for cut in opened.dataset.cuts}
+    first = instant(opened.snapshot.first_ts)
+    ends = (first, cuts.get("validation"), cuts.get("test"), cuts.get("release"))
+    if any(end is None for end in ends):
+        return None
+    known = [end for end in ends if end is not None]
+    names = ("train", "validation", "test")
+    parts = [
+        (name, begin, end, f"{counted(max((end - begin).days, 0), 'day')} from {begin.day} {begin:%B %Y}")
+        for name, begin, end in zip(names, known, known[1:], strict=False)
+    ]
+    trained = [(name, at) for name, at in cuts.items() if name.startswith("train-") and at is not None]
+    drawn = timeline(parts, trained)
+    if drawn is None:
+        return None
+    held = opened.dataset
+    rows = tuple(
+        (
+            _NAMES[name],
+            moment(begin.isoformat()),
+            moment(end.isoformat()),
+            count(held.requests.get(name, 0)),
+            count(held.rows.get(name, 0)),
+            count(held.positives.get(name, 0)),
+        )
+        for name, begin, end, _ in parts
+    )
+    return Picture(
+        "The log’s window, and what each part was used for",
+        f"{date(opened.snapshot.first_ts)} to {date(opened.snapshot.last_ts)}: trained on the first "
+        f"{counted((known[1] - known[0]).days, 'day')}, tested on the last {counted((known[3] - known[2]).days, 'day')}. "
+        "Nothing that is tested on lies before anything that was trained on.",
+        f"Judged as of {moment(opened.snapshot.as_of)}."
+        + (f" Ticks are the {counted(len(trained), 'moment')} that training asked at." if trained else ""),
+        Table(
+            "These figures as a table",
+            ("part", "from", "to", "requests", "rows with features", "positive outcomes"),
+            rows,
+        ),
+        timeline=drawn,
+    )
+
+
+def _rows(opened: Opened) -> Table:
+    rows = tuple(
+        (
+            table.table,
+            count(table.read),
+            count(table.kept),
+            f"{count(sum(table.rejected.values()))} ({share(sum(table.rejected.values()) / (table.read or 1))})",
+            f"{count(sum(table.excluded.values()))} ({share(sum(table.excluded.values()) / (table.read or 1))})",
+        )
+        for table in opened.snapshot.tables
+    )
+    headers = ("table", "read", "kept", "in quarantine", "left out lawfully")
+    return Table("Rows read, kept and left out", headers, rows, shown=True)
+
+
+def _quarantine(opened: Opened) -> Table:
+    rows = tuple(
+        (reason, table.table, count(number), what)
+        for what, table, reason, number in sorted(
+            (
+                (what, table, reason, number)
+                for table in opened.snapshot.tables
+                for what, reasons in (("quarantine", table.rejected), ("left out lawfully", table.excluded))
+                for reason, number in reasons.items()
+            ),
+            key=lambda row: (-row[3], row[1].table, row[2]),
+        )
+    )
+    return Table("Why rows were not kept", ("reason", "table", "rows", "where they are"), rows)
+
+
+def _events(opened: Opened) -> Table:
+    kinds = opened.contract.events
+    rows = tuple(
+        (
+            name,
+            kinds[name].role if name in kinds else "—",
+            plain(kinds[name].gain) if name in kinds and kinds[name].role == "outcome" else "—",
+            count(number),
+        )
+        for name, number in sorted(opened.snapshot.event_counts.items())
+    )
+    return Table("Events kept, and what each is worth to the ranking", ("event", "role", "gain", "rows"), rows)
+
+
+def _checks(opened: Opened) -> Table:
+    found = [e for e in estimates(opened, "data") if e.value is not None]
+    rows = tuple(
+        (
+            f"{metric(e.metric)}: {e.subject}",
+            share(e.value, 2) if e.metric.endswith(("_share", "_rate")) else plain(e.value or 0.0),
+        )
+        for e in found
+    )
+    return Table("Every check of the log", ("check", "found"), rows)
+
+
+def _sources(opened: Opened) -> Table:
+    rows = tuple((name, digest) for name, digest in sorted(opened.snapshot.sources.items()))
+    return Table("The files that were read, by sha256", ("file", "sha256"), rows)

@@ -1,0 +1,115 @@
+"""Ranking quality: the candidate, the incumbent and the baselines on the same requests."""
+
+from __future__ import annotations
+
+from components.card.chapters.looking import absent, estimates, main_cutoff, notes, sentences, tone
+from components.card.parts import Picture, Section, Table
+from components.card.pictures.tracks import Mark, tracks
+from components.card.sources import Opened
+from components.card.words import DASH, count, figure, interval, limits, listed, metric
+from components.evidence.contract import Estimate
+from components.ranker.contract import CANDIDATE
+
+_TITLE = "Ranking quality"
+_ASKS = "Are the lists better than simple ones, and no worse than what is in service?"
+
+
+def quality(opened: Opened) -> Section:
+    """Every metric of every system, and the paired differences."""
+    if missing := absent(opened, "quality", "quality", _TITLE, _ASKS):
+        return missing
+    found = [e for e in estimates(opened, "quality") if not e.segment]
+    systems = [system.name for system in opened.rankings.systems]
+    main = f"ndcg@{main_cutoff(opened)}"
+    pictures = (_levels(found, main, systems), _differences(found, main))
+    return Section(
+        "quality",
+        _TITLE,
+        _ASKS,
+        sentences(opened, "quality"),
+        tuple(picture for picture in pictures if picture),
+        (_every_metric(found, systems), _every_difference(found), _systems(opened)),
+        notes(opened, "quality"),
+    )
+
+
+def _levels(found: list[Estimate], main: str, systems: list[str]) -> Picture | None:
+    values = [e for e in found if e.metric == main and e.statistic == "value" and e.subject in systems]
+    if not values:
+        return None
+    values.sort(key=lambda e: (-(e.value if e.value is not None else -1.0), e.subject))
+    marks = [
+        Mark(e.subject, e.value, e.low, e.high, interval(e), tone="own" if e.subject == CANDIDATE else "plain")
+        for e in values
+    ]
+    first = values[0]
+    takeaway = (
+        f"{first.subject.capitalize()} comes first of {len(values)} with {figure(first.value)}, "
+        f"measured on {count(first.n_users)} users."
+    )
+    if len(values) == 1:
+        takeaway = f"{first.subject.capitalize()}: {interval(first)}, measured on {count(first.n_users)} users."
+    rows = tuple((e.subject, figure(e.value), limits(e) or DASH, count(e.n_users), count(e.n_requests)) for e in values)
+    return Picture(
+        f"{metric(main)} of each system",
+        takeaway,
+        f"Dots are means over users, bars {values[0].level:.0%} intervals. 1 would be the best order there is.",
+        Table("These figures as a table", ("system", metric(main), "interval", "users", "requests"), rows),
+        tracks=tracks(marks),
+    )
+
+
+def _differences(found: list[Estimate], main: str) -> Picture | None:
+    gaps = [e for e in found if e.metric == main and e.statistic == "difference" and e.subject == CANDIDATE]
+    if not gaps:
+        return None
+    marks = [Mark(f"against {e.versus}", e.value, e.low, e.high, interval(e, signed=True), tone=tone(e)) for e in gaps]
+    better = [e.versus for e in gaps if tone(e) == "good"]
+    worse = [e.versus for e in gaps if tone(e) == "bad"]
+    unsure = [e.versus for e in gaps if tone(e) == "plain"]
+    said = [
+        f"{words} {listed(names)}"
+        for words, names in (("better than", better), ("worse than", worse), ("not told apart from", unsure))
+        if names
+    ]
+    rows = tuple(
+        (e.versus, figure(e.value, signed=True), limits(e, signed=True) or DASH, count(e.n_users), figure(e.mde))
+        for e in gaps
+    )
+    return Picture(
+        f"{metric(main)} of the candidate less each other system",
+        f"The candidate is {'; '.join(said)}.",
+        "Right of the dashed line the candidate is better. Each user is compared with themselves on the same requests, so "
+        "these bars are narrower than those above.",
+        Table("These figures as a table", ("against", "difference", "interval", "users", "detectable"), rows),
+        tracks=tracks(marks, reference=0.0, signed=True),
+    )
+
+
+def _every_metric(found: list[Estimate], systems: list[str]) -> Table:
+    named = {(e.metric, e.subject): e for e in found if e.statistic in ("value", "ratio")}
+    metrics = sorted({name for name, subject in named if subject in systems}, key=_by_name)
+    rows = tuple(
+        (metric(name), *(interval(named[name, s]) if (name, s) in named else DASH for s in systems)) for name in metrics
+    )
+    return Table("Every metric of every system", ("metric", *systems), rows)
+
+
+def _every_difference(found: list[Estimate]) -> Table:
+    rows = tuple(
+        (f"{metric(e.metric)} against {e.versus}", interval(e, signed=True), count(e.n_users), figure(e.mde))
+        for e in sorted(found, key=lambda e: (_by_name(e.metric), e.versus))
+        if e.statistic == "difference"
+    )
+    headers = ("comparison", "difference", "users", "detectable difference")
+    return Table("The candidate against the others, every metric, paired by user", headers, rows)
+
+
+def _systems(opened: Opened) -> Table:
+    rows = tuple((system.name, system.kind, system.description) for system in opened.rankings.systems)
+    return Table("What the systems are", ("system", "kind", "what it does"), rows)
+
+
+def _by_name(name: str) -> tuple[str, int]:
+    base, _, cutoff = name.partition("@")
+    return base, int(cutoff) if cutoff.isdigit() else 0
