@@ -6,7 +6,8 @@ A dataset is a directory:
     users.parquet        user: int32 (0..n-1, ascending user_id), user_id: string, then every attribute of role feature,
                          segment or sensitive (null = unknown)
     items.parquet        item: int32 (0..m-1, ascending item_id), item_id: string, then every declared attribute,
-                         first_bucket: int64 (first bucket in which the item may be shown)
+                         first_bucket: int64 (bucket in which the item became available or was first seen, whichever is
+                         earlier; the log's end where neither is known)
     requests.parquet     request: int32 (0..r-1, ordered by split, ts, user_id), request_id: string, user: int32,
                          ts: timestamp[us, UTC], bucket: int64, split: train | validation | test, cut: int32 (index into
                          `cuts` whose history this request may know), then the context columns (string)
@@ -16,8 +17,8 @@ A dataset is a directory:
                          `sampled`: positives and sampled negatives of the training requests only.
     relevance.parquet    `sampled`, validation and test requests: request, item, gain (one row a relevant item,
                          eligible or not), eligible: bool (item could have been shown). Empty table for `logged`.
-    history.parquet      outcome events in canonical order: user, item: int32, ts: timestamp, bucket: int64 (first bucket
-                         that may know it), gain: float32, event: string
+    history.parquet      outcome events in the order they became known (bucket, ts, user, item, event): user, item: int32,
+                         ts: timestamp, bucket: int64 (first bucket that may know it), gain: float32, event: string
     tables/              the bucket tables (`FeatureTables`), memory-mappable; covers the whole snapshot
 
 Buckets are whole periods since the epoch; bucket b starts at b * bucket_seconds. A feature of bucket b is made of events
@@ -45,7 +46,8 @@ class Feature:
         "count", "rate", "share", "recency", "tenure", "trend", "covisitation", "attribute", "context", "price"
     ]
     event: str
-    """Event name the family looks at; `*` any outcome, `+` a user's first outcome with an item; empty where none is."""
+    """Event name the family looks at; `*` any outcome, `+` a user's first outcome with an item; empty: every event
+    (`tenure`), or none."""
     window_days: float
     """Length of the look-back; 0 means since the beginning."""
     type: Literal["number", "category"]
