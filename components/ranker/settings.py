@@ -28,8 +28,8 @@ PARAMETERS: dict[str, str | int | float | bool] = {
     # Labels are gains already: a purchase is worth what the contract says, not two to that power.
     "ndcg_exp_gain": False,
 }
-ROUNDS = 400
-PATIENCE = 40
+ROUNDS = 500
+PATIENCE = 100
 STOP_AT = 10
 """Early stopping watches NDCG at this cut-off."""
 VALIDATION_REQUESTS = 2_000

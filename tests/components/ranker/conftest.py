@@ -126,3 +126,8 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="session")
 def train_and_rank() -> Callable[..., Trained]:
     return run_both
+
+
+@pytest.fixture(scope="session")
+def build_dataset_of() -> Callable[[Path, Path], Path]:
+    return build
