@@ -12,36 +12,47 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
-from components.dataset.contract import Dataset
+from components.dataset.contract import SPLITS, Dataset
 from components.errors import EvidenceError
 from components.events.contract import DatasetContract, Snapshot, TableCount
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import exactly
+from components.evidence.ranked import read_columns
 
-_BOT_FACTOR = 20.0
-"""A user this many times as active as the median active user is counted as a likely bot."""
-_BOT_LEAST = 200
-"""No one with fewer events counts as one, however quiet the others are."""
+_BUSY_SPREADS = 4.0
+"""Robust standard deviations of log activity above its median from where on a user is a likely bot."""
+_BUSY_LEAST = 200
+"""No one with fewer events counts as one for being busy, however quiet the others are."""
+_LEAST_ACTIVE_HOURS = 30
+"""Fewer hours in which a user was seen do not show that they never sleep."""
 _RECENT_DAYS = 7
+
+DAYS_TABLE, SPLITS_TABLE = "data-days.parquet", "data-splits.parquet"
 
 CONVENTIONS = {
     "rejected_share": "Rows in quarantine, by table, of rows read. Reasons are in the details and in quarantine.parquet.",
     "freshness_hours": "From the last event to the moment that the log is judged from (as_of).",
-    "volume_ratio": f"Events a day in the last {_RECENT_DAYS} days, median, against the median day before them.",
-    "unjoined_share": "Events whose user or item is in its table only because the event names it.",
+    "volume_ratio": f"Events a day in the last {_RECENT_DAYS} days, median, against the median day before them; days without "
+    "any count, the first and the last day of the log do not.",
+    "unjoined_share": "Events whose user or item its table does not name, as far as that shows: no attribute is known.",
     "late_share": "Events that arrived in a later bucket than they happened in.",
     "join_rate": "Outcomes that name a request which also shows an impression of their item; logged data only.",
-    "bot_share": f"Events of users with more than {_BOT_FACTOR:g} times the median user's events, and over {_BOT_LEAST}.",
+    "bot_share": f"Events of users seen in at least {_LEAST_ACTIVE_HOURS} hours without two hours of the clock in a row in "
+    f"which they never were, or more than {_BUSY_SPREADS:g} robust standard deviations busier than the median on a log scale "
+    f"(and over {_BUSY_LEAST} events).",
+    "window_hours": "From the first to the last request of a split; data-splits.parquet has the moments.",
     "positive_share": "Rows with a positive label, or users with something relevant, of the split's rows or requests.",
 }
 
 
 def measure_data(snapshot: Path, dataset: Path, *, out: Path) -> Evidence:
-    """Measure the snapshot and the split, and write data.json and data-days.parquet into `out`.
+    """Measure the snapshot and the split, and write data.json and its tables into `out`.
 
     Raises:
         InputError: If a manifest or table cannot be read.
@@ -63,6 +74,7 @@ def measure_data(snapshot: Path, dataset: Path, *, out: Path) -> Evidence:
             *_arrival(connection, contract),
             *_bots(connection),
             *_labels(built),
+            *_windows(dataset, out),
         )
     except duckdb.Error as error:
         raise EvidenceError(f"snapshot {snapshot.name}: cannot be read ({error}). Take it again.") from error
@@ -74,7 +86,7 @@ def measure_data(snapshot: Path, dataset: Path, *, out: Path) -> Evidence:
         estimates=estimates,
         conventions=CONVENTIONS,
         inputs={"snapshot": digest_tree(snapshot), "dataset": digest_tree(dataset)},
-        tables={"days": "data-days.parquet"},
+        tables={"days": DAYS_TABLE, "splits": SPLITS_TABLE},
         reports={},
         libraries={"duckdb": duckdb.__version__, "pyarrow": pa.__version__},
         seed=0,
@@ -120,15 +132,34 @@ def _volume(connection: duckdb.DuckDBPyConnection, out: Path) -> Iterator[Estima
         "SELECT CAST(ts AS DATE) AS day, event, count(*) AS events, count(DISTINCT user_id) AS users "
         "FROM events GROUP BY ALL ORDER BY ALL"
     ).to_arrow_table()
-    pq.write_table(days, out / "data-days.parquet", compression="zstd")
-    totals = connection.sql(
-        "SELECT count(*) AS events FROM events GROUP BY CAST(ts AS DATE) ORDER BY CAST(ts AS DATE)"
-    ).fetchnumpy()["events"]
+    pq.write_table(days, out / DAYS_TABLE, compression="zstd")
+    day = days["day"].cast(pa.int32()).to_numpy()
+    # A day without a row is a day with no events, not a day less.
+    totals: NDArray[np.float64] = np.zeros(0)
+    if len(day):
+        totals = np.bincount(day - day.min(), days["events"].to_numpy()).astype(np.float64)
     # The first and the last day may be cut short by the export.
-    whole = np.asarray(totals, dtype=np.float64)[1:-1]
-    recent, before = whole[-_RECENT_DAYS:], whole[:-_RECENT_DAYS]
-    value = float(np.median(recent) / np.median(before)) if len(before) and len(recent) else None
-    yield _known("volume_ratio", value, "events", int(whole.sum()), days=float(len(whole)))
+    whole = totals[1:-1]
+    yield _known(
+        "volume_ratio",
+        volume_ratio(whole),
+        "events",
+        int(whole.sum()),
+        days=float(len(whole)),
+        empty_days=float((whole == 0).sum()),
+        recent_empty_days=float((whole[-_RECENT_DAYS:] == 0).sum()),
+    )
+
+
+def volume_ratio(daily: NDArray[np.float64]) -> float | None:
+    """Median of the last seven days against the median day before them; None where there is no usual day to compare with.
+
+    Args:
+        daily: Events of each day, in order, shape (days,); 0 for a day without any.
+    """
+    recent, before = daily[-_RECENT_DAYS:], daily[:-_RECENT_DAYS]
+    usual = float(np.median(before)) if len(before) else 0.0
+    return float(np.median(recent)) / usual if usual else None
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, contract: DatasetContract, taken: Snapshot) -> Iterator[Estimate]:
@@ -142,6 +173,10 @@ def _missing(connection: duckdb.DuckDBPyConnection, contract: DatasetContract, t
     for table, key in (("users", "user_id"), ("items", "item_id")):
         names = [name for name, held in getattr(contract.attributes, table).items() if held.role != "ignore"]
         if not names or getattr(contract.tables, table) is None:
+            continue
+        if taken.unjoined.get(table) == 0:
+            # The events room has looked each of them up; a row whose attributes are all unknown is still a row.
+            yield _known("unjoined_share", _ratio(0, total), table, total)
             continue
         empty = " AND ".join('"' + name.replace('"', '""') + '" IS NULL' for name in names)
         unjoined = connection.sql(
@@ -162,31 +197,74 @@ def _arrival(connection: duckdb.DuckDBPyConnection, contract: DatasetContract) -
     outcomes = [name for name, kind in contract.events.items() if kind.role == "outcome"]
     joined, named = connection.execute(
         """
-        WITH shown AS (SELECT DISTINCT request_id, item_id FROM events WHERE event = $impression),
+        WITH shown AS (
+                SELECT DISTINCT request_id, item_id FROM events WHERE event IN (SELECT unnest($impressions::VARCHAR[]))
+            ),
             won AS (
                 SELECT request_id, item_id FROM events
                 WHERE event IN (SELECT unnest($outcomes::VARCHAR[])) AND request_id IS NOT NULL
             )
         SELECT count(shown.request_id), count(*) FROM won LEFT JOIN shown USING (request_id, item_id)
         """,
-        {"outcomes": outcomes, "impression": impressions[0]},
+        {"outcomes": outcomes, "impressions": impressions},
     ).fetchall()[0]
     yield _known("join_rate", _ratio(joined, named), "outcomes", named)
 
 
 def _bots(connection: duckdb.DuckDBPyConnection) -> Iterator[Estimate]:
-    counts = np.asarray(
-        connection.sql("SELECT count(*) AS events FROM events GROUP BY user_id ORDER BY user_id").fetchnumpy()["events"]
-    )
-    if not len(counts):
+    users = connection.sql(
+        """
+        SELECT count(*) AS events, count(DISTINCT date_trunc('hour', ts)) AS active_hours,
+            bit_or(1::INTEGER << extract('hour' FROM ts)::INTEGER) AS clock
+        FROM events GROUP BY user_id ORDER BY user_id
+        """
+    ).fetchnumpy()
+    events = np.asarray(users["events"], dtype=np.int64)
+    if not len(events):
         yield _known("bot_share", None, "events", 0)
         return
-    bound = max(float(np.median(counts)) * _BOT_FACTOR, _BOT_LEAST)
-    likely = counts > bound
-    share = float(counts[likely].sum() / counts.sum())
-    yield _known(
-        "bot_share", share, "events", int(counts.sum()), len(counts), likely_bots=float(likely.sum()), bound=bound
+    bound = busy_bound(events)
+    tireless = never_rests(
+        np.asarray(users["clock"], dtype=np.int64), np.asarray(users["active_hours"], dtype=np.int64)
     )
+    busy = events > bound
+    yield _known(
+        "bot_share",
+        float(events[tireless | busy].sum() / events.sum()),
+        "events",
+        int(events.sum()),
+        len(events),
+        likely_bots=float((tireless | busy).sum()),
+        tireless=float(tireless.sum()),
+        busy=float(busy.sum()),
+        busy_bound=bound,
+    )
+
+
+def busy_bound(events: NDArray[np.int64]) -> float:
+    """Events beyond which a user is far outside of how active the log's users are: on a logarithmic scale, because activity
+    is skewed in every log and its honest heaviest users (a wholesaler) are many times the median.
+
+    Args:
+        events: Events of each user, shape (users,), each at least 1.
+    """
+    logs = np.log(events)
+    middle = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
+    return max(float(np.exp(middle + _BUSY_SPREADS * spread)), _BUSY_LEAST)
+
+
+def never_rests(clock: NDArray[np.int64], active_hours: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Users who were seen around the clock: people sleep, at whatever hour.
+
+    Args:
+        clock: Bit h is set where a user was ever seen in hour h of the day, shape (users,).
+        active_hours: Different hours of the log in which a user was seen, shape (users,); with few, gaps mean nothing.
+    """
+    unused = (clock[:, None] >> np.arange(24)) & 1 == 0
+    rests = (unused & np.roll(unused, 1, axis=1)).any(axis=1)
+    tireless: NDArray[np.bool_] = ~rests & (active_hours >= _LEAST_ACTIVE_HOURS)
+    return tireless
 
 
 def _labels(built: Dataset) -> Iterator[Estimate]:
@@ -199,6 +277,26 @@ def _labels(built: Dataset) -> Iterator[Estimate]:
         yield _known("requests", float(requests), split, requests)
 
 
+def _windows(dataset: Path, out: Path) -> Iterator[Estimate]:
+    """From when to when each split's requests are, and how much time lies between one split and the next."""
+    requests = read_columns(dataset / "requests.parquet", ("ts", "split"))
+    table = (
+        pa.table({"split": requests["split"].cast(pa.string()), "ts": requests["ts"]})
+        .group_by("split")
+        .aggregate([("ts", "min"), ("ts", "max"), ("ts", "count")])
+        .rename_columns({"ts_min": "first", "ts_max": "last", "ts_count": "requests"})
+    )
+    order = pa.array([SPLITS.index(split) for split in table["split"].to_pylist()])
+    table = table.take(pc.sort_indices(order))
+    pq.write_table(table, out / SPLITS_TABLE, compression="zstd")
+    before: datetime | None = None
+    for row in table.to_pylist():
+        gap = {} if before is None else {"hours_after_the_split_before": (row["first"] - before).total_seconds() / 3600}
+        hours = (row["last"] - row["first"]).total_seconds() / 3600
+        yield _known("window_hours", hours, row["split"], row["requests"], **gap)
+        before = row["last"]
+
+
 def _sentences(taken: Snapshot, estimates: tuple[Estimate, ...]) -> Iterator[str]:
     for table in taken.tables:
         yield _table_sentence(table)
@@ -208,12 +306,17 @@ def _sentences(taken: Snapshot, estimates: tuple[Estimate, ...]) -> Iterator[str
         bound = fresh.detail.get("contract_bound")
         promised = f"; the contract allows {bound:,.0f}" if bound is not None else ""
         yield f"The last event is {fresh.value:,.1f} hours older than the moment the log is judged from{promised}."
+    held_out = found.get(("window_hours", "test"))
+    if held_out is not None and held_out.value is not None:
+        days = max(held_out.value / 24, 0.0)
+        yield f"{held_out.n_requests:,} test requests span {days:,.1f} days at the end of the log."
     volume = found["volume_ratio", "events"]
     if volume.value is not None:
         yield f"The last {_RECENT_DAYS} days hold {volume.value:.2f} times the events of a usual day before them."
     bots = found["bot_share", "events"]
     if bots.value:
-        yield f"{bots.value:.1%} of the events are of {bots.detail['likely_bots']:.0f} users as active as a machine."
+        users = f"{bots.detail['likely_bots']:.0f} users who act like machines"
+        yield f"{bots.value:.1%} of the events are of {users} ({bots.detail['tireless']:.0f} of them never rest)."
 
 
 def _table_sentence(table: TableCount) -> str:
