@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -75,8 +76,8 @@ def metric(name: str) -> str:
 
 
 def segment(names: Mapping[str, str]) -> str:
-    """`country DE, gender f`; `everyone` for no segment."""
-    return ", ".join(f"{attribute} {value}" for attribute, value in sorted(names.items())) or "everyone"
+    """`country DE and gender f`; `everyone` for no segment."""
+    return " and ".join(f"{attribute} {value}" for attribute, value in sorted(names.items())) or "everyone"
 
 
 def moment(text: str) -> str:
@@ -98,6 +99,20 @@ def instant(text: str) -> datetime | None:
     except ValueError:
         return None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+_HYPHEN_AS_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
+_DOTS = re.compile("(?<=\\d)\\.\\.(?=[+\N{MINUS SIGN}]?\\d)")
+
+
+def typeset(sentence: str) -> str:
+    """A sentence of the evidence or the verdict with true minus signs, and `a to b` for `a..b`; figures stay as they are."""
+    return _DOTS.sub(" to ", _HYPHEN_AS_MINUS.sub("\N{MINUS SIGN}", " ".join(sentence.split())))
+
+
+def number(value: int) -> str:
+    """`none` for 0, else the number."""
+    return count(value) if value else "none"
 
 
 def short(digest: str) -> str:

@@ -22,9 +22,8 @@ def certainty(opened: Opened) -> Section:
     sentences = (
         "Every user counts once, however many requests they made; intervals come from drawing the users again, not the rows.",
         f"Intervals are at {' and '.join(f'{level:.0%}' for level in levels) or 'no'} confidence. "
-        f"{counted(len(families), 'family')[:-1] + 'y' if len(families) == 1 else count(len(families)) + ' families'} of "
-        f"comparisons hold together, so that looking at many groups does not find one by chance; "
-        f"{counted(alone, 'interval')} stand alone.",
+        f"{counted(sum(families.values()), 'interval')} hold together within their families, {count(len(families))} of them, so "
+        f"that looking at many groups does not find one by chance; {counted(alone, 'interval')} stand alone.",
         *_power(opened),
     )
     together = Table(
@@ -76,8 +75,13 @@ def _power(opened: Opened) -> tuple[str, ...]:
         blind, sharp = grouped[0], grouped[-1]
         told.append(
             f"Between groups it takes more: {figure(sharp.mde)} for {segment(sharp.segment)} "
-            f"({counted(sharp.n_users, 'user')}), {figure(blind.mde)} for {segment(blind.segment)} "
-            f"({counted(blind.n_users, 'user')})."
+            f"({counted(sharp.n_users, 'user')}). The least is known of {segment(blind.segment)} "
+            f"({counted(blind.n_users, 'user')}): "
+            + (
+                "no difference that can be would surely be found."
+                if (blind.mde or 0.0) >= 1
+                else f"{figure(blind.mde)}."
+            )
         )
     return tuple(told)
 

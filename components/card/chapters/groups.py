@@ -16,7 +16,7 @@ from components.card.chapters.looking import (
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
-from components.card.words import DASH, count, counted, figure, interval, metric, segment
+from components.card.words import DASH, count, counted, figure, interval, metric, number, segment
 from components.evidence.contract import Estimate, Statistic
 
 _TITLE = "Quality by group of users"
@@ -120,11 +120,12 @@ def _takeaway(gaps: list[Estimate], band: _Band, *, signed: bool) -> str:
     over = sum(beyond(e, band) for e in gaps)
     outside = sum(e.low is not None and e.low > band[1] for e in gaps) if band[0] == float("-inf") else 0
     words = (
-        f"Of {counted(len(gaps), 'group')}, {count(over)} {'is' if over == 1 else 'are'} shown to lie beyond the policy’s "
-        f"margin and {count(outside)} {'is' if outside == 1 else 'are'} shown to lie within it"
+        f"Of {counted(len(gaps), 'group')}, {number(over)} {'is' if over < 2 else 'are'} shown to lie beyond the policy’s "
+        f"margin and {number(outside)} {'is' if outside < 2 else 'are'} shown to lie within it"
     )
     rest = len(gaps) - over - outside
-    return f"{words}; for {count(rest)} these users do not settle it. {found[0].upper()}{found[1:]}."
+    unsettled = f"; for {count(rest)} these users do not settle it" if rest else ""
+    return f"{words}{unsettled}. {found[0].upper()}{found[1:]}."
 
 
 def _table(found: tuple[Estimate, ...], name: str, *, caption: str = "") -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from components.card.parts import Section
 from components.card.sources import Opened
-from components.card.words import QUESTION_NAMES
+from components.card.words import QUESTION_NAMES, typeset
 from components.evidence.contract import Estimate, Question
 from components.verdict.contract import Outcome
 
@@ -32,7 +32,7 @@ def sentences(opened: Opened, question: Question) -> tuple[str, ...]:
     held = opened.evidence.get(question)
     if held is None:
         return (f"This was not measured: the run has no readable evidence on {QUESTION_NAMES[question]}.",)
-    return held.sentences or ("The evidence holds figures, but no sentence about them.",)
+    return tuple(map(typeset, held.sentences)) or ("The evidence holds figures, but no sentence about them.",)
 
 
 def absent(opened: Opened, question: Question, id_: str, title: str, asks: str) -> Section | None:

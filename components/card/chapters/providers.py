@@ -18,7 +18,7 @@ from components.card.chapters.looking import (
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
-from components.card.words import count, counted, interval, share
+from components.card.words import counted, interval, number, share
 from components.evidence.contract import Estimate
 from components.ranker.contract import CANDIDATE
 
@@ -64,7 +64,7 @@ def _ratios(opened: Opened, merit: list[Estimate], name: str) -> Picture | None:
     over = sum(beyond(e, band) for e in merit)
     takeaway = f"Of {counted(len(merit), 'provider')}, "
     takeaway += (
-        f"{count(over)} {'is' if over == 1 else 'are'} shown to lie beyond the policy’s margin. " if band else ""
+        f"{number(over)} {'is' if over < 2 else 'are'} shown to lie beyond the policy’s margin. " if band else ""
     )
     if worst:
         words = f"{worst.subject} gets the least for what it earned: {interval(worst, 2)} times."

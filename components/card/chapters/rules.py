@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.card.words import ANSWERS, DASH, count, counted, figure, limits, plain, segment
+from components.card.words import ANSWERS, DASH, count, counted, figure, limits, plain, segment, typeset
 from components.verdict.contract import Finding, Outcome, Verdict
 
-_MOST_MESSAGES = 8
+_MOST_MESSAGES, _MOST_NOTES = 8, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,13 @@ def _rule(outcome: Outcome) -> Rule:
         answer=answer,
         tone=outcome.answer if applies else "none",
         title=outcome.title,
-        why=" ".join(outcome.why.split()),
+        why=typeset(outcome.why),
         about=_about(outcome, finding) if finding else "",
         found=_found(finding) if finding else DASH,
         between=limits(finding) if finding else "",
-        needed=(finding.needed or plain(finding.margin)).replace("-", "\N{MINUS SIGN}") if finding else DASH,
+        needed=typeset(finding.needed or plain(finding.margin)) if finding else DASH,
         users=count(finding.n_users) if finding and finding.n_users else DASH,
-        messages=_messages(outcome) if applies else (outcome.not_applicable,),
+        messages=_messages(outcome) if applies else (typeset(outcome.not_applicable),),
         blocks=outcome.blocks,
         advisory=not outcome.blocking,
     )
@@ -101,19 +101,30 @@ def _about(outcome: Outcome, finding: Finding) -> str:
 
 
 def _messages(outcome: Outcome) -> tuple[str, ...]:
+    """What was found wrong, the gravest first; the reason that excuses findings stands once, at the end."""
     if outcome.answer == "pass":
         return ()
-    wrong = [f for f in outcome.findings if f.answer == outcome.answer]
-    unexcused = [f for f in wrong if not f.excused] if outcome.blocks else []
-    told = unexcused or wrong
-    messages = [_message(f) for f in told[:_MOST_MESSAGES]]
-    if len(told) > _MOST_MESSAGES:
-        messages.append(f"{counted(len(told) - _MOST_MESSAGES, 'further finding')} of this kind: see card.json.")
-    return tuple(messages)
+    wrong = sorted((f for f in outcome.findings if f.answer == outcome.answer), key=_gravity)
+    told = ([f for f in wrong if not f.excused] if outcome.blocks else []) or wrong
+    most = _MOST_MESSAGES if outcome.blocks else _MOST_NOTES
+    messages = [_message(outcome, f) for f in told[:most]]
+    if len(told) > most:
+        messages.append(f"{counted(len(told) - most, 'further finding')} of this kind: see card.json.")
+    return (*messages, *dict.fromkeys(typeset(f.excused) for f in told if f.excused))
 
 
-def _message(finding: Finding) -> str:
-    return f"{finding.message} {finding.excused}".strip()
+def _message(outcome: Outcome, finding: Finding) -> str:
+    """The finding's message without what the row says already: the rule's name, and the file it read."""
+    text = finding.message.removeprefix(f"{outcome.criterion}: ").removesuffix(f" See {outcome.evidence}.json.")
+    return typeset(text)
+
+
+def _gravity(finding: Finding) -> float:
+    """Smaller is graver: what is broken by most, what is unsettled nearest its bound; what has no figure first."""
+    if finding.value is None:
+        return float("-inf")
+    away = abs(finding.value - finding.margin)
+    return -away if finding.answer == "fail" else away
 
 
 def deciding(outcome: Outcome) -> Finding | None:
@@ -122,7 +133,4 @@ def deciding(outcome: Outcome) -> Finding | None:
     if outcome.blocks:
         same = [finding for finding in same if not finding.excused] or same
     known = [finding for finding in same if finding.value is not None]
-    if not known:
-        return same[0] if same else None
-    far = -1.0 if outcome.answer == "fail" else 1.0
-    return min(known, key=lambda finding: far * abs((finding.value or 0.0) - finding.margin))
+    return min(known or same, key=_gravity, default=None)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from components.card.pictures.tracks import Tick, ticks
 
-WIDTH, HEIGHT = 400.0, 270.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 12.0, 46.0
+WIDTH, HEIGHT = 400.0, 280.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 30.0, 46.0
 
 
 @dataclass(frozen=True, slots=True)
