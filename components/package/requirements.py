@@ -26,7 +26,7 @@ def cut_lock(lock: str, roots: Iterable[str]) -> str:
     """
     entries = _entries(lock)
     needed: set[str] = set()
-    waiting = [canonicalize_name(root) for root in roots]
+    waiting: list[str] = [canonicalize_name(root) for root in roots]
     if missing := [root for root in waiting if root not in entries]:
         raise InputError(f"lock: found no entry for {', '.join(missing)}; needed one. Lock it: .ci/lock")
     while waiting:

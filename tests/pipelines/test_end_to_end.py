@@ -1,0 +1,312 @@
+"""The whole road on a small generated shop: as its users go it, from events to a served ranking."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.xdist_group("end-to-end")]
+
+_SCALE = "0.15"
+_POLICY = """\
+schema: rankgate/policy/v1
+name: lenient
+version: 1.0.0
+description: What a shop too small for the default policy can be held to.
+first_release: excuse
+criteria:
+  - id: better-than-random
+    title: Better than a random order
+    why: A ranking that cannot be told from chance is broken, whatever else it shows.
+    evidence: quality
+    metric: ndcg@10
+    statistic: difference
+    select: {subject: candidate, versus: random}
+    bound: {at_least: BOUND}
+"""
+_SUITE = """\
+schema: rankgate/suite/v1
+cases:
+  - name: clearly better
+    samples: [sample.yaml]
+    expect: {verdict: passed, violations: 0, answers: {better-than-random: pass}}
+  - name: clearly not
+    samples: [sample.yaml]
+    change:
+      quality:
+        - {metric: ndcg@10, statistic: difference, subject: candidate, versus: random, value: -0.2, interval: [-0.3, -0.1]}
+    expect: {verdict: blocked, violations: 1, answers: {better-than-random: fail}}
+  - name: unsure
+    samples: [sample.yaml]
+    change:
+      quality:
+        - {metric: ndcg@10, statistic: difference, subject: candidate, versus: random, value: MIDDLE, interval: [LOW, HIGH]}
+    expect: {verdict: blocked, violations: 1, answers: {better-than-random: insufficient}}
+"""
+_SAMPLE = """\
+quality:
+  estimates:
+    - {metric: ndcg@10, statistic: difference, subject: candidate, versus: random, value: 0.9, interval: [0.85, 0.95], users: 4000}
+"""
+
+
+def _policy(folder: Path, *, bound: float) -> Path:
+    """A policy of one rule, with its suite."""
+    folder.mkdir()
+    (folder / "policy.yaml").write_text(_POLICY.replace("BOUND", str(bound)))
+    suite = _SUITE.replace("MIDDLE", str(bound)).replace("LOW", str(bound - 0.05)).replace("HIGH", str(bound + 0.05))
+    (folder / "suite.yaml").write_text(suite)
+    (folder / "sample.yaml").write_text(_SAMPLE)
+    return folder
+
+
+class Shell:
+    """The command line in a folder of its own, with its own home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.environment = {**os.environ, "RANKGATE_HOME": str(self.home), "RANKGATE_USER": "ada", "HOME": str(folder)}
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words), cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        return [sys.executable, "-m", "pipelines.cli.main", *words]
+
+    def json(self, *words: str) -> Any:
+        done = self(*words, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    folder = tmp_path_factory.mktemp("road")
+    _policy(folder / "lenient", bound=0.0)
+    _policy(folder / "strict", bound=0.8)
+    return Shell(folder)
+
+
+@pytest.fixture(scope="module")
+def passed(shell: Shell) -> dict[str, Any]:
+    """The first run: killed while it trains, then resumed."""
+    words = ("demo", "--scale", _SCALE, "--policy", "lenient", "--json")
+    process = subprocess.Popen(
+        shell.command(*words),
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    dataset = None
+    while dataset is None and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+        dataset = next(iter(shell.home.glob("runs/*/steps/dataset.json")), None)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert dataset, "the run ended before its data set was built"
+    assert not list(shell.home.glob("runs/*/result.json"))
+    made = dataset.read_bytes()
+    resumed: dict[str, Any] = shell.json(*words[:-1])
+    steps = {step["step"]: step for step in resumed["timing"]["steps"]}
+    assert steps["snapshot"]["restored"]
+    assert steps["dataset"]["restored"]
+    assert not steps["card"]["restored"]
+    assert dataset.read_bytes() == made
+    return resumed
+
+
+def test_a_killed_run_resumes_from_its_finished_steps_and_ends_well(passed: dict[str, Any]) -> None:
+    assert (passed["state"], passed["exit_code"]) == ("passed", 0)
+    assert passed["verdict"]["answer"] == "passed"
+    assert set(passed["artifacts"]) >= {"snapshot", "dataset", "ranker", "rankings", "verdict", "card"}
+
+
+def test_its_time_adds_up(passed: dict[str, Any]) -> None:
+    timing = passed["timing"]
+    parts = timing["function_seconds"] + timing["import_seconds"] + timing["rest_seconds"]
+    assert parts == pytest.approx(timing["total_seconds"], abs=0.01)
+
+
+def test_the_same_command_again_does_nothing_and_says_the_same(shell: Shell, passed: dict[str, Any]) -> None:
+    began = time.monotonic()
+    again = shell.json("demo", "--scale", _SCALE, "--policy", "lenient")
+    assert again["finished_at"] == passed["finished_at"]
+    assert again["verdict"] == passed["verdict"]
+    assert time.monotonic() - began < 30
+
+
+def test_a_blocked_run_exits_3_keeps_everything_and_has_its_card(shell: Shell, passed: dict[str, Any]) -> None:
+    done = shell("demo", "--scale", _SCALE, "--policy", "strict", "--json")
+    assert done.returncode == 3, done.stderr
+    blocked = json.loads(done.stdout)
+    assert (blocked["state"], blocked["verdict"]["answer"]) == ("blocked", "blocked")
+    assert "at least 0.8" in done.stderr + done.stdout
+    page = Path(blocked["card"]).read_text()
+    assert "Blocked" in page
+    steps = {step["step"]: step["restored"] for step in blocked["timing"]["steps"]}
+    # Another policy: the data are not built again, the ranker is trained anew under the rules it is judged by.
+    assert steps["snapshot"]
+    assert steps["dataset"]
+    assert not steps["ranker"]
+    refused = shell("approve", blocked["run"], "--key", _key(shell), "--as", "rita", "--reason", "no")
+    assert refused.returncode == 3
+    compared = shell.json("compare", passed["run"], blocked["run"])
+    answers = {row["name"]: (row["first"], row["second"]) for row in compared["answers"]}
+    assert answers["verdict"] == ("passed", "blocked")
+    assert {run["state"] for run in shell.json("runs")} == {"passed", "blocked"}
+
+
+def _key(shell: Shell) -> str:
+    path = shell.folder / "reviewer.key"
+    if not path.exists():
+        done = shell("keys", "new", str(path))
+        assert done.returncode == 0, done.stderr
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def packaged(shell: Shell, passed: dict[str, Any]) -> dict[str, Any]:
+    trust = ("--trust", f"{_key(shell)}.pub")
+    unapproved = shell("package", passed["run"], *trust)
+    assert unapproved.returncode == 4
+    own = shell("approve", passed["run"], "--key", _key(shell), "--as", " Ada ", "--reason", "mine")
+    assert own.returncode == 2
+    approved = shell("approve", passed["run"], "--key", _key(shell), "--as", "rita", "--reason", "read it")
+    assert approved.returncode == 0, approved.stderr
+    verified = shell.json("verify", passed["run"], *trust)
+    built: dict[str, Any] = shell.json("package", passed["run"], *trust)
+    assert built["release"] == verified["digest"]
+    return built
+
+
+def test_another_key_is_not_trusted(shell: Shell, packaged: dict[str, Any]) -> None:
+    assert shell("keys", "new", "stranger.key").returncode == 0
+    for command in ("verify", "package"):
+        done = shell(command, packaged["run"], "--trust", "stranger.key.pub")
+        assert done.returncode == 4, done.stderr
+
+
+def test_manifests_of_the_release_name_it(shell: Shell, packaged: dict[str, Any]) -> None:
+    image = f"registry.example.com/ranker@sha256:{'a' * 64}"
+    trust = ("--trust", f"{_key(shell)}.pub")
+    done = shell("manifests", packaged["run"], *trust, "--image", image, "--out", "manifests")
+    assert done.returncode == 0, done.stderr
+    kubectl = Path(sys.executable).with_name("kubectl")
+    built = subprocess.run(
+        [kubectl, "kustomize", str(shell.folder / "manifests" / "overlay")], capture_output=True, text=True, check=True
+    )
+    assert packaged["release"] in built.stdout
+    assert image in built.stdout
+
+
+@pytest.fixture
+def served(shell: Shell, packaged: dict[str, Any]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ("serve", packaged["run"], "--trust", f"{_key(shell)}.pub", "--port", str(port))
+    with (shell.folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            shell.command(*words), cwd=shell.folder, env=shell.environment, stdout=log, stderr=log
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            assert process.poll() is None, (shell.folder / "serve.log").read_text()
+            try:
+                with urllib.request.urlopen(f"{address}/readyz", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _post(address: str, body: object) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_the_service_ranks_with_the_runs_own_features_and_refuses_what_is_malformed(
+    shell: Shell, packaged: dict[str, Any], served: str
+) -> None:
+    import pyarrow.parquet as pq
+
+    from components.ranker.scoring import LoadedRanker
+
+    run = shell.home / "runs" / packaged["run"]
+    ranker = LoadedRanker.open(run / "artifacts" / "ranker")
+    users = pq.read_table(run / "artifacts" / "dataset" / "users.parquet")["user_id"].to_pylist()
+    items = pq.read_table(run / "artifacts" / "dataset" / "items.parquet")["item_id"].to_pylist()
+    for user in (users[0], users[-1], None, "nobody"):
+        body = {"user_id": user, "candidates": items[:30], "k": 10, "context": {"device": "phone"}}
+        status, answer = _post(f"{served}/rank", body)
+        assert status == 200
+        expected = ranker.rank(user, items[:30], context={"device": "phone"}, k=10)
+        assert [item["item_id"] for item in answer["items"]] == [item for item, _ in expected]
+        for found, (_, score) in zip(answer["items"], expected, strict=True):
+            assert found["score"] == pytest.approx(score, abs=1e-6)
+        assert answer["release"] == packaged["release"]
+    assert len(_post(f"{served}/recommend", {"user_id": users[0], "k": 5})[1]["items"]) == 5
+    for bad in ({}, {"candidates": []}, {"candidates": ["1"], "k": 0}, {"candidates": ["1"], "surprise": 1}, []):
+        status, answer = _post(f"{served}/rank", bad)
+        assert status == 400, (bad, answer)
+        assert "Traceback" not in json.dumps(answer)
+
+
+def test_a_changed_ranker_is_not_served(shell: Shell, packaged: dict[str, Any], tmp_path: Path) -> None:
+    from components.errors import NotApprovedError
+    from components.package.release import open_release
+
+    (bento,) = (shell.home / "bentoml" / "bentos").glob("*/" + packaged["bento_tag"].rpartition(":")[2])
+    release = tmp_path / "release"
+    shutil.copytree(bento / "src" / "release", release)
+    open_release(release, threads=1)
+    model = release / "ranker" / "model.ubj"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.chmod(0o644)
+    model.write_bytes(content)
+    with pytest.raises(NotApprovedError, match="needed the approved"):
+        open_release(release, threads=1)
+
+
+def test_an_incumbent_is_held_against_on_the_same_requests(shell: Shell, passed: dict[str, Any]) -> None:
+    second = shell.json(
+        "demo", "--scale", _SCALE, "--policy", "lenient", "--incumbent", passed["run"], "--threads", "1"
+    )
+    assert second["verdict"]["first_release"] is False
+    evidence = json.loads((Path(second["folder"]) / "artifacts" / "evidence-ranking" / "quality.json").read_text())
+    against = [e for e in evidence["estimates"] if e["versus"] == "incumbent" and e["metric"] == "ndcg@10"]
+    overall = next(e for e in against if not e["segment"])
+    # The same data, seed and code give the same model, whatever the threads.
+    assert overall["value"] == 0.0
