@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from components.card.words import one_line
+
 _MARKS = re.compile(r"([\\`*_\[\]<>|#&~!$])")
 _LINE_MARKS = re.compile(r"^(\s*)([-+>]|\d+[.)])(?=\s|$)")
 
@@ -44,5 +46,5 @@ def _environment(*, autoescape: bool) -> Environment:
 
 def markdown_text(text: object) -> str:
     """Text that Markdown shows as it is, on one line: names and reasons come from outside."""
-    line = _MARKS.sub(r"\\\1", " ".join(str(text).split()))
+    line = _MARKS.sub(r"\\\1", one_line(str(text)))
     return _LINE_MARKS.sub(r"\1\\\2", line)

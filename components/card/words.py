@@ -105,9 +105,19 @@ _HYPHEN_AS_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
 _DOTS = re.compile("(?<=\\d)\\.\\.(?=[+\N{MINUS SIGN}]?\\d)")
 
 
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_BLANKS = re.compile(r"[ \t\r\n]+")
+
+
+def one_line(text: str) -> str:
+    """Text on one line; spaces that hold a figure together stay."""
+    return _BLANKS.sub(" ", text).strip()
+
+
 def typeset(sentence: str) -> str:
-    """A sentence of the evidence or the verdict with true minus signs, and `a to b` for `a..b`; figures stay as they are."""
-    return _DOTS.sub(" to ", _HYPHEN_AS_MINUS.sub("\N{MINUS SIGN}", " ".join(sentence.split())))
+    """A sentence of the evidence or the verdict, set like the card's own figures: minus signs, thousands, `a to b`."""
+    text = _THOUSANDS.sub("\N{NARROW NO-BREAK SPACE}", one_line(sentence))
+    return _DOTS.sub(" to ", _HYPHEN_AS_MINUS.sub("\N{MINUS SIGN}", text))
 
 
 def number(value: int) -> str:

@@ -97,7 +97,7 @@ def _about(outcome: Outcome, finding: Finding) -> str:
     if len(outcome.findings) < 2:
         return ""
     thing = segment(finding.segment) if finding.segment else finding.subject
-    return f"nearest its bound of {count(len(outcome.findings))} looked at: {thing}"
+    return f"of {count(len(outcome.findings))} looked at, nearest its bound: {thing}"
 
 
 def _messages(outcome: Outcome) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def _messages(outcome: Outcome) -> tuple[str, ...]:
 def _message(outcome: Outcome, finding: Finding) -> str:
     """The finding's message without what the row says already: the rule's name, and the file it read."""
     text = finding.message.removeprefix(f"{outcome.criterion}: ").removesuffix(f" See {outcome.evidence}.json.")
-    return typeset(text)
+    return typeset(text[:1].upper() + text[1:])
 
 
 def _gravity(finding: Finding) -> float:
