@@ -26,6 +26,7 @@ schema: rankgate/policy/v1
 name: lenient
 version: 1.0.0
 description: What a shop too small for the default policy can be held to.
+level: 0.95
 first_release: excuse
 criteria:
   - id: better-than-random
@@ -39,6 +40,7 @@ criteria:
 """
 _SUITE = """\
 schema: rankgate/suite/v1
+policy: lenient
 cases:
   - name: clearly better
     samples: [sample.yaml]
@@ -47,19 +49,21 @@ cases:
     samples: [sample.yaml]
     change:
       quality:
-        - {metric: ndcg@10, statistic: difference, subject: candidate, versus: random, value: -0.2, interval: [-0.3, -0.1]}
+        - {metric: ndcg@10, statistic: difference, versus: random, value: -0.2, interval: [-0.3, -0.1]}
     expect: {verdict: blocked, violations: 1, answers: {better-than-random: fail}}
   - name: unsure
     samples: [sample.yaml]
     change:
       quality:
-        - {metric: ndcg@10, statistic: difference, subject: candidate, versus: random, value: MIDDLE, interval: [LOW, HIGH]}
+        - {metric: ndcg@10, statistic: difference, versus: random, value: MIDDLE, interval: [LOW, HIGH]}
     expect: {verdict: blocked, violations: 1, answers: {better-than-random: insufficient}}
 """
 _SAMPLE = """\
-quality:
-  estimates:
-    - {metric: ndcg@10, statistic: difference, subject: candidate, versus: random, value: 0.9, interval: [0.85, 0.95], users: 4000}
+schema: rankgate/sample/v1
+description: Much better than random.
+evidence:
+  quality:
+    - {metric: ndcg@10, statistic: difference, versus: random, value: 0.9, interval: [0.85, 0.95], users: 4000}
 """
 
 
