@@ -22,7 +22,8 @@ Rankings are a directory:
     features.parquet     the candidate's inputs, for drift: split (validation = reference, test = current), request,
                          user, item: int32, day: date32, score, gain: float32, positive: bool, then one float32 column
                          a feature
-    catalogue.parquet    item: int32, eligible: bool (at the test cut), popularity: float64 (outcomes before the cut)
+    catalogue.parquet    item: int32, eligible: bool (at the test cut), popularity: float64 (users who took it before
+                         the cut)
 
 Order within a request: score descending, then popularity descending, then item id ascending: a total order, the one that
 is served, so ties need no averaging.
@@ -72,7 +73,9 @@ class Ranker:
     trees: int
     """Trees kept by early stopping; scoring uses no others."""
     validation_metric: str
+    """Such as `ndcg@10`; `ndcg@10 among retrieved` where the ideal list is that of the retrieved candidates only."""
     validation_curve: tuple[float, ...]
+    """The metric after each round, of validation requests that hold a positive and a negative."""
     importance: tuple[Importance, ...]
     position_bias: tuple[float, ...]
     """Estimated click propensity by position relative to the first; empty where positions are not logged."""

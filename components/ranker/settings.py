@@ -11,7 +11,7 @@ from components.ranker.contract import RerankRules
 HALF_LIFE_DAYS = 14.0
 NEIGHBOURS = 50
 DIMENSIONS = 32
-QUOTAS = {"popularity": 300, "covisitation": 300, "factors": 100, "newest": 50}
+QUOTAS = {"popularity": 200, "covisitation": 100, "factors": 50, "newest": 25}
 
 # Training
 OBJECTIVE = "rank:ndcg"

@@ -91,7 +91,7 @@ def train_ranker(dataset: Path, *, out: Path, seed: int, threads: int, progress:
         parameters=parameters,
         features=features,
         trees=fitted.trees,
-        validation_metric=_metric(),
+        validation_metric=_metric() if data.manifest.mode == "logged" else f"{_metric()} among retrieved",
         validation_curve=tuple(round(value, 6) for value in fitted.curve),
         importance=_importance(fitted, features),
         position_bias=tuple(round(value, 6) for value in fitted.position_bias),
