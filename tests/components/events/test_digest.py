@@ -157,6 +157,15 @@ def test_the_same_length_of_time_in_other_words_means_the_same(shop: Any) -> Non
     assert shop.take()[0].digest == before.digest
 
 
+def test_minus_zero_is_zero(shop: Any) -> None:
+    taken = []
+    for zero in (0.0, -0.0):
+        shop.events[0]["value"] = shop.items[0]["price"] = zero
+        snapshot, out = shop.take()
+        taken.append((snapshot.digest, content(out)))
+    assert taken[0] == taken[1]
+
+
 def test_integer_ids_are_kept_as_decimal_text_whatever_held_them(shop: Any, new_shop: Any) -> None:
     taken = []
     for form, kind in (("parquet", pa.int64()), ("parquet", pa.uint16()), ("csv", None)):
