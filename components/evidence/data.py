@@ -23,6 +23,7 @@ from components.errors import EvidenceError
 from components.events.contract import DatasetContract, Snapshot, TableCount
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import exactly
+from components.evidence.quality_words import counted
 from components.evidence.ranked import read_columns
 
 _BUSY_SPREADS = 4.0
@@ -308,15 +309,15 @@ def _sentences(taken: Snapshot, estimates: tuple[Estimate, ...]) -> Iterator[str
         yield f"The last event is {fresh.value:,.1f} hours older than the moment the log is judged from{promised}."
     held_out = found.get(("window_hours", "test"))
     if held_out is not None and held_out.value is not None:
-        days = max(held_out.value / 24, 0.0)
-        yield f"{held_out.n_requests:,} test requests span {days:,.1f} days at the end of the log."
+        span = f"span {held_out.value / 24:,.1f} days" if held_out.value else "are all of one moment"
+        yield f"The {counted(held_out.n_requests, 'test request')} {span}."
     volume = found["volume_ratio", "events"]
     if volume.value is not None:
         yield f"The last {_RECENT_DAYS} days hold {volume.value:.2f} times the events of a usual day before them."
     bots = found["bot_share", "events"]
     if bots.value:
-        users = f"{bots.detail['likely_bots']:.0f} users who act like machines"
-        yield f"{bots.value:.1%} of the events are of {users} ({bots.detail['tireless']:.0f} of them never rest)."
+        likely = counted(int(bots.detail["likely_bots"]), "user")
+        yield f"{bots.value:.1%} of the events are of {likely} who may be machines ({bots.detail['tireless']:.0f} never rest)."
 
 
 def _table_sentence(table: TableCount) -> str:

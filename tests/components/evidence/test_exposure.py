@@ -17,9 +17,10 @@ import pytest
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.dataset.contract import Dataset
-from components.evidence.contract import Evidence
+from components.evidence.contract import Estimate, Evidence
 from components.evidence.exposure import measure_provider_fairness
 from components.evidence.provider_shares import TOGETHER, gini
+from components.ranker.contract import Rankings
 
 World = Any
 
@@ -136,3 +137,127 @@ def test_the_same_inputs_give_the_same_bytes(provided: World, tmp_path: Path) ->
 )
 def test_gini_of_known_shares(shares: list[float], expected: float) -> None:
     assert gini(np.array(shares)) == pytest.approx(expected)
+
+
+def _estimate(evidence: Evidence, metric: str, statistic: str, subject: str, versus: str = "") -> Estimate:
+    return next(
+        e
+        for e in evidence.estimates
+        if (e.metric, e.statistic, e.subject, e.versus) == (metric, statistic, subject, versus)
+    )
+
+
+def test_differences_and_shares_of_places_are_those_counted_by_hand(provided: World, tmp_path: Path) -> None:
+    evidence = _measured(provided, tmp_path / "evidence")
+    expected = _by_hand(provided)
+    for name in ("p0", "p1", "p2"):
+        exposure, relevance, _ = expected[name]
+        found = _estimate(evidence, "exposure@10", "difference", name, "relevance")
+        assert found.value == pytest.approx(exposure - relevance)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.value < found.high
+    names = pq.read_table(provided.dataset / "items.parquet")["brand"].to_pylist()
+    table = pq.read_table(provided.rankings / "rankings.parquet").to_pandas()
+    requests = pq.read_table(provided.rankings / "requests.parquet").to_pandas()
+    tests = set(requests.loc[requests["split"] == "test", "request"])
+    top = table[(table["system"] == "candidate") & (table["rank"] <= 10) & table["request"].isin(tests)]
+    shown = [names[item] or "unknown" for item in top["item"]]
+    assert _estimate(evidence, "place_share@10", "value", "p0").value == pytest.approx(shown.count("p0") / len(shown))
+
+
+def test_change_against_the_incumbent_is_the_difference_of_the_tables_shares(provided: World, tmp_path: Path) -> None:
+    evidence = _measured(provided, tmp_path / "evidence")
+    table = pq.read_table(tmp_path / "evidence" / evidence.tables["providers"]).to_pylist()
+    shares = {(row["system"], row["provider"]): row["exposure_share"] for row in table}
+    found = _estimate(evidence, "exposure@10", "difference", "p1", "incumbent")
+    assert found.value == pytest.approx(shares["candidate", "p1"] - shares["incumbent", "p1"])
+
+
+def test_overall_figures_of_every_system_follow_from_the_table(provided: World, tmp_path: Path) -> None:
+    evidence = _measured(provided, tmp_path / "evidence")
+    frame = pq.read_table(tmp_path / "evidence" / evidence.tables["providers"]).to_pandas()
+    for system, rows in frame.groupby("system"):
+        for versus in ("relevance", "catalogue"):
+            moved = (rows["exposure_share"] - rows[f"{versus}_share"]).clip(lower=0).sum()
+            assert _estimate(evidence, "exposure_moved@10", "value", str(system), versus).value == pytest.approx(moved)
+        large = rows[rows["relevance_share"] >= 0.005]
+        least = (large["exposure_share"] / large["relevance_share"]).min()
+        assert _estimate(evidence, "least_exposure@10", "value", str(system), "relevance").value == pytest.approx(least)
+
+
+def test_a_provider_that_few_took_from_gets_no_interval_for_its_difference(
+    provided: World, write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    few = write_world(users=15, items=50)
+    evidence = _measured(_with_brands(few, tmp_path), tmp_path / "evidence")
+    found = _estimate(evidence, "exposure@10", "difference", "p0", "relevance")
+    assert found.detail["users_who_took"] < 20
+    assert found.value is not None
+    assert (found.low, found.high, found.mde) == (None, None, None)
+
+
+def test_a_single_provider_has_all_exposure_and_all_relevance(
+    write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = write_world(users=40, items=30)
+    evidence = _measured(_with_brands(world, tmp_path, names=["only"] * 30), tmp_path / "evidence")
+    ratio = _estimate(evidence, "exposure@10", "ratio", "only", "relevance")
+    assert ratio.value == pytest.approx(1.0)
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert ratio.low <= 1.0 <= ratio.high
+    assert _estimate(evidence, "exposure_gini@10", "value", "candidate").value == 0.0
+    assert _estimate(evidence, "exposure_moved@10", "value", "candidate", "relevance").value == pytest.approx(0.0)
+
+
+def test_nothing_taken_gives_no_ratio_and_it_says_so(write_world: Callable[..., World], tmp_path: Path) -> None:
+    world = _with_brands(write_world(users=10, items=30, bias=-60.0), tmp_path)
+    evidence = _measured(world, tmp_path / "evidence")
+    assert not [e for e in evidence.estimates if e.statistic in ("ratio", "difference")]
+    moved = _estimate(evidence, "exposure_moved@10", "value", "candidate", "relevance")
+    assert moved.value is None
+    assert "No test request led to anything" in evidence.sentences[0]
+
+
+def test_sampled_relevance_counts_what_a_system_ranked_too_deep_to_be_listed(provided: World, tmp_path: Path) -> None:
+    """Rankings end at a depth; what users took from a provider whose items all lie below it was earned all the same."""
+    dataset, rankings = tmp_path / "dataset", tmp_path / "rankings"
+    shutil.copytree(provided.dataset, dataset)
+    shutil.copytree(provided.rankings, rankings)
+    documents.save(replace(documents.load(Dataset, dataset / "dataset.json"), mode="sampled"), dataset / "dataset.json")
+    documents.save(
+        replace(documents.load(Rankings, rankings / "rankings.json"), mode="sampled"), rankings / "rankings.json"
+    )
+    names = [name or "unknown" for name in pq.read_table(dataset / "items.parquet")["brand"].to_pylist()]
+    table = pq.read_table(rankings / "rankings.parquet").to_pandas()
+    taken = table[(table["system"] == "random") & (table["gain"] > 0)]
+    late = taken.assign(eligible=taken["item"] % 2 == 0)[["request", "item", "gain", "eligible"]]
+    pq.write_table(pa.Table.from_pandas(late, preserve_index=False), dataset / "relevance.parquet")
+    # The candidate's lists lose every item of p1.
+    kept = ~((table["system"] == "candidate") & table["item"].map(lambda item: names[item] == "p1"))
+    schema = pq.read_schema(rankings / "rankings.parquet")
+    shorter = table[kept].copy()
+    shorter["rank"] = shorter.groupby(["system", "request"]).cumcount().astype("int32") + 1
+    pq.write_table(pa.Table.from_pandas(shorter, schema=schema, preserve_index=False), rankings / "rankings.parquet")
+    _measured(replace(provided, dataset=dataset, rankings=rankings), tmp_path / "evidence")
+    requests = pq.read_table(rankings / "requests.parquet").to_pandas()
+    tests = set(requests.loc[requests["split"] == "test", "request"])
+    counted = late[late["eligible"] & late["request"].isin(tests)]
+    provider = counted["item"].map(lambda item: names[item])
+    expected = counted["gain"][provider == "p1"].sum() / counted["gain"].sum()
+    found = pq.read_table(tmp_path / "evidence" / "fairness-providers.parquet").to_pandas()
+    own = found[(found["system"] == "candidate") & (found["provider"] == "p1")].iloc[0]
+    assert own["exposure_share"] == 0.0
+    assert own["relevance_share"] == pytest.approx(expected)
+
+
+def _with_brands(world: World, folder: Path, names: list[str | None] | None = None) -> World:
+    dataset = folder / "branded"
+    shutil.copytree(world.dataset, dataset)
+    items = pq.read_table(dataset / "items.parquet")
+    brands = names or [f"p{row % 3}" for row in range(items.num_rows)]
+    pq.write_table(items.append_column("brand", pa.array(brands, pa.string())), dataset / "items.parquet")
+    manifest = documents.load(Dataset, dataset / "dataset.json")
+    documents.save(replace(manifest, provider="brand"), dataset / "dataset.json")
+    return replace(world, dataset=dataset)
