@@ -102,7 +102,7 @@ def instant(text: str) -> datetime | None:
 
 
 _HYPHEN_AS_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
-_DOTS = re.compile("(?<=\\d)\\.\\.(?=[+\N{MINUS SIGN}]?\\d)")
+_DOTS = re.compile(r"(?<=\d)\.\.(?=[+-]?\d)")
 
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -117,7 +117,7 @@ def one_line(text: str) -> str:
 def typeset(sentence: str) -> str:
     """A sentence of the evidence or the verdict, set like the card's own figures: minus signs, thousands, `a to b`."""
     text = _THOUSANDS.sub("\N{NARROW NO-BREAK SPACE}", one_line(sentence))
-    return _DOTS.sub(" to ", _HYPHEN_AS_MINUS.sub("\N{MINUS SIGN}", text))
+    return _HYPHEN_AS_MINUS.sub("\N{MINUS SIGN}", _DOTS.sub(" to ", text))
 
 
 def number(value: int) -> str:

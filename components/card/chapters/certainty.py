@@ -20,7 +20,8 @@ def certainty(opened: Opened) -> Section:
     levels = sorted({e.level for _, e in found if e.level < 1})
     alone = sum(not e.family and e.low is not None and e.low != e.high for _, e in found)
     sentences = (
-        "Every user counts once, however many requests they made; intervals come from drawing the users again, not the rows.",
+        "Quality counts every user once, however many requests they made. Intervals come from drawing users again, never rows, "
+        "because rows of one user resemble each other.",
         f"Intervals are at {' and '.join(f'{level:.0%}' for level in levels) or 'no'} confidence. "
         f"{counted(sum(families.values()), 'interval')} hold together within their families, {count(len(families))} of them, so "
         f"that looking at many groups does not find one by chance; {counted(alone, 'interval')} stand alone.",
@@ -71,7 +72,7 @@ def _power(opened: Opened) -> tuple[str, ...]:
             f"With {counted(coarsest.n_users, 'user')}, a true difference in {metric(coarsest.metric)} of "
             f"{figure(coarsest.mde)} would be found four times in five; a smaller one may stay unseen."
         )
-    if grouped:
+    if len(grouped) > 1:
         blind, sharp = grouped[0], grouped[-1]
         told.append(
             f"Between groups it takes more: {figure(sharp.mde)} for {segment(sharp.segment)} "

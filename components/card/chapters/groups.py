@@ -64,10 +64,9 @@ def _picture(opened: Opened, found: tuple[Estimate, ...], main: str) -> Picture 
         )
         for e in drawn
     ]
-    reading = (
-        "The dashed line is “as good as everyone else”; left of it, worse. The bars hold for all groups together, so they "
-        "are wider than if each stood alone."
-    )
+    reading = "The dashed line is “as good as everyone else”; left of it, worse."
+    if all(e.family for e in gaps):
+        reading += " The bars hold for all groups together, so they are wider than if each stood alone."
     key: tuple[tuple[str, str], ...] = ()
     if band:
         key = (("band", "beyond the policy’s margin: a group whose bar lies wholly in it fails"),)
