@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -27,14 +28,13 @@ def html_page(values: Mapping[str, object]) -> str:
 
 def markdown_page(values: Mapping[str, object], matter: str) -> str:
     """card.md: the front matter, then the same figures."""
-    environment = _environment(autoescape=False)
-    environment.filters["md"] = markdown_text
-    page = environment.get_template("card.md.j2").render(**values, front_matter=matter)
+    page = _environment(autoescape=False).get_template("card.md.j2").render(**values, front_matter=matter)
     return re.sub(r"\n{3,}", "\n\n", page)
 
 
+@cache
 def _environment(*, autoescape: bool) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("components.card", "templates"),
         autoescape=autoescape,  # noqa: S701  Markdown is no HTML; every value of it goes through the `md` filter
         undefined=StrictUndefined,
@@ -42,6 +42,8 @@ def _environment(*, autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["md"] = markdown_text
+    return environment
 
 
 def markdown_text(text: object) -> str:

@@ -122,6 +122,6 @@ def ticks(low: float, high: float, *, signed: bool = False, most: int = 5) -> tu
 
 
 def _round_step(rough: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten at or above `rough`."""
+    """The next of 1, 2, 5 times a power of ten at or above `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
