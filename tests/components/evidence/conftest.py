@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -223,3 +224,17 @@ def changed_manifest() -> Callable[..., None]:
         documents.save(replace(documents.load(kind, path), **fields), path)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def documented(repository: Path) -> dict[str, set[str]]:
+    """Metric names that docs/evidence.md lists, by question; `@k` stands for any cut-off."""
+    found: dict[str, set[str]] = {}
+    question = ""
+    for line in (repository / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            question = line.split()[1]
+        elif line.startswith("|"):
+            names = re.findall(r"`([^`]+)`", line.split("|")[1])
+            found.setdefault(question, set()).update(re.sub(r"@\w+", "@k", name) for name in names)
+    return found

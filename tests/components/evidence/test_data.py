@@ -193,3 +193,7 @@ def test_a_snapshot_that_cannot_be_read_is_told(places: dict[str, Path], tmp_pat
     (snapshot / "events.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(EvidenceError, match="cannot be read"):
         measure_data(snapshot, places["dataset"], out=tmp_path)
+
+
+def test_the_reference_lists_these_metrics(evidence: Evidence, documented: dict[str, set[str]]) -> None:
+    assert {estimate.metric for estimate in evidence.estimates} == documented["data"]

@@ -429,3 +429,9 @@ def test_few_values_are_told_apart_one_by_one() -> None:
     assert plain_distance(np.array([0.0, 1.0]), np.array([0.0, 1.0]), categorical=False) == 0.0
     assert plain_distance(np.array([0.0]), np.array([1.0]), categorical=True) == pytest.approx(np.sqrt(np.log(2)))
     assert np.isnan(plain_distance(np.array([np.nan]), np.array([1.0]), categorical=False))
+
+
+def test_the_reference_lists_these_metrics(
+    shifted: tuple[Windows, Evidence, Path], documented: dict[str, set[str]]
+) -> None:
+    assert {estimate.metric for estimate in shifted[1].estimates} == documented["drift"]
