@@ -103,7 +103,7 @@ def _shares(held: list[dict[str, Any]]) -> Picture | None:
             None,
             None,
             f"{share(row['exposure_share'])} for {share(row['relevance_share'])}",
-            tone="own",
+            tone="main",
             ring=row["relevance_share"],
         )
         for row in held[:MOST_MARKS]

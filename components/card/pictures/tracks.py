@@ -21,7 +21,7 @@ class Mark:
     """The figures as text."""
     note: str = ""
     tone: str = "plain"
-    """plain, own, bad or good: what CSS colours by."""
+    """plain, own (the candidate among others), main (coloured like it, all rows alike), bad or good: what CSS colours by."""
     threshold: float | None = None
     ring: float | None = None
     """A second figure to hold the value against, drawn as a ring."""

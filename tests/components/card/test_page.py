@@ -133,6 +133,23 @@ def test_all_text_has_a_contrast_of_at_least_four_and_a_half(
     assert background == {"light": "rgb(250, 249, 246)", "dark": "rgb(21, 24, 27)"}[scheme]
 
 
+def test_a_print_from_a_dark_screen_is_dark_on_white_with_every_table_open(browser, pages: dict[str, str]) -> None:
+    page = browser.new_page(color_scheme="dark", viewport={"width": 690, "height": 1000})
+    page.goto(pages["passed"])
+    page.emulate_media(media="print")
+    found = page.evaluate(CONTRASTS)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    heights = page.evaluate(
+        "[...document.querySelectorAll('details > :not(summary)')].map(node => node.getBoundingClientRect().height)"
+    )
+    page.close()
+    assert background == "rgb(255, 255, 255)"
+    assert [held for held in found if held[0] < 4.5] == []
+    assert width <= 690
+    assert min(heights) > 0
+
+
 def test_headings_go_down_one_step_at_a_time_and_every_picture_has_a_title(browser, pages: dict[str, str]) -> None:
     page = browser.new_page()
     page.goto(pages["passed"])
