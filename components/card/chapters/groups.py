@@ -33,12 +33,13 @@ def groups(opened: Opened) -> Section:
     wanted = f"ndcg@{main_cutoff(opened)}"
     main = wanted if wanted in metrics else next(iter(metrics), "")
     shown = _picture(opened, found, main) if main else None
+    changed = _change(opened, found, main)
     return Section(
         "groups",
         _TITLE,
         _ASKS,
         sentences(opened, "fairness-users"),
-        (shown,) if shown else (),
+        tuple(picture for picture in (shown, changed) if picture),
         tuple(_table(found, name) for name in metrics if name != main or shown is None),
         notes(opened, "fairness-users"),
     )
@@ -82,6 +83,45 @@ def _picture(opened: Opened, found: tuple[Estimate, ...], main: str) -> Picture 
         _table(found, main, caption="Every group, the small and the unknown included, as a table"),
         tracks=tracks(marks, reference=reference, band=band, signed=signed),
         key=key,
+    )
+
+
+def _change(opened: Opened, found: tuple[Estimate, ...], main: str) -> Picture | None:
+    """Whether a group's gap has grown since the incumbent; None without one."""
+    changes = [e for e in found if e.metric == main and e.statistic == "change"]
+    if not changes:
+        return None
+    band = harm_band(opened, "fairness-users", main, "change")
+    drawn = _drawn(changes)
+    marks = [
+        Mark(
+            segment(e.segment),
+            e.value,
+            e.low,
+            e.high,
+            interval(e, signed=True),
+            note=counted(e.n_users, "user"),
+            tone="bad" if beyond(e, band) else "plain",
+        )
+        for e in drawn
+    ]
+    worst = lowest(changes)
+    takeaway = "No group has a figure."
+    if worst:
+        takeaway = f"Most ground against the rest is lost by {segment(worst.segment)}: {interval(worst, signed=True)}."
+        if (worst.value or 0.0) >= 0:
+            takeaway = "By the estimates, no group loses ground against the rest."
+    rows = tuple((segment(e.segment), count(e.n_users), interval(e, signed=True)) for e in changes)
+    return Picture(
+        f"Change of each group’s gap in {metric(main)} since the incumbent",
+        takeaway,
+        "Left of the dashed line a group has lost ground against the rest, on the same requests."
+        + (
+            f" {len(drawn)} of {len(changes)} groups are shown; the table has all." if len(drawn) < len(changes) else ""
+        ),
+        Table("These figures as a table", ("group", "users", "change of the gap"), rows),
+        tracks=tracks(marks, reference=0.0, band=band, signed=True),
+        key=(("band", "beyond the policy’s margin"),) if band else (),
     )
 
 

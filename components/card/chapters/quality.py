@@ -6,9 +6,9 @@ from components.card.chapters.looking import absent, estimates, main_cutoff, not
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
-from components.card.words import DASH, count, figure, interval, limits, listed, metric
+from components.card.words import DASH, count, figure, interval, limits, listed, metric, segment
 from components.evidence.contract import Estimate
-from components.ranker.contract import CANDIDATE
+from components.ranker.contract import CANDIDATE, INCUMBENT
 
 _TITLE = "Ranking quality"
 _ASKS = "Are the lists better than simple ones, and no worse than what is in service?"
@@ -18,7 +18,8 @@ def quality(opened: Opened) -> Section:
     """Every metric of every system, and the paired differences."""
     if missing := absent(opened, "quality", "quality", _TITLE, _ASKS):
         return missing
-    found = [e for e in estimates(opened, "quality") if not e.segment]
+    every = estimates(opened, "quality")
+    found = [e for e in every if not e.segment]
     systems = [system.name for system in opened.rankings.systems]
     main = f"ndcg@{main_cutoff(opened)}"
     pictures = (_levels(found, main, systems), _differences(found, main))
@@ -28,7 +29,7 @@ def quality(opened: Opened) -> Section:
         _ASKS,
         sentences(opened, "quality"),
         tuple(picture for picture in pictures if picture),
-        (_every_metric(found, systems), _every_difference(found), _systems(opened)),
+        (_every_metric(found, systems), _every_difference(found), _by_group(every, main, systems), _systems(opened)),
         notes(opened, "quality"),
     )
 
@@ -103,6 +104,26 @@ def _every_difference(found: list[Estimate]) -> Table:
     )
     headers = ("comparison", "difference", "users", "detectable difference")
     return Table("The candidate against the others, every metric, paired by user", headers, rows)
+
+
+def _by_group(every: tuple[Estimate, ...], main: str, systems: list[str]) -> Table:
+    """What each group of users gains or loses by the candidate; against the incumbent first, where there is one."""
+    found: dict[tuple[tuple[str, str], ...], dict[str, Estimate]] = {}
+    for e in every:
+        if e.metric == main and e.statistic == "difference" and e.segment:
+            found.setdefault(tuple(sorted(e.segment.items())), {})[e.versus] = e
+    others = sorted({name for by in found.values() for name in by}, key=lambda name: (name != INCUMBENT, name))
+    others = [name for name in others if name in systems]
+    rows = tuple(
+        (
+            segment(dict(key)),
+            count(max(e.n_users for e in found[key].values())),
+            *(interval(found[key][name], signed=True) if name in found[key] else DASH for name in others),
+        )
+        for key in sorted(found, key=lambda key: (len(key), key))
+    )
+    headers = ("group", "users", *(f"against {name}" for name in others))
+    return Table(f"What each group of users gains or loses by the candidate, in {metric(main)}", headers, rows)
 
 
 def _systems(opened: Opened) -> Table:

@@ -253,11 +253,20 @@ def test_no_provider_no_groups_no_positions_no_weights(run: Run, write: Write) -
         assert said in text
 
 
-def test_an_incumbent_is_named_by_its_digest(run: Run, write: Write) -> None:
+def test_an_incumbent_is_named_by_its_digest_and_groups_are_held_against_it(run: Run, write: Write) -> None:
     run.facts["incumbent"] = "f" * 64
     run.rankings = replace(run.rankings, systems=(*run.rankings.systems, System("incumbent", "incumbent", HEX, "Old.")))
     run.verdict = replace(run.verdict, first_release=False)
+    for_group = {"segment": {"country": "LU"}, "versus": "incumbent", "n_users": 12}
+    changed = estimate("ndcg@10", -0.07, statistic="change", **for_group)
+    gained = estimate("ndcg@10", -0.33, statistic="difference", **for_group)
+    for question, more in (("fairness-users", changed), ("quality", gained)):
+        held = run.evidence[question]
+        run.evidence[question] = replace(held, estimates=(*held.estimates, more))
     text = read(write(run).html)
+    assert "Most ground against the rest is lost by country LU: −0.070 (−0.090 to −0.050)." in text
+    assert "What each group of users gains or loses" in text
+    assert "−0.330 (−0.350 to −0.310)" in text
     assert "Incumbent ffffffffffff" in text
     assert "f" * 64 in text
     assert "no incumbent to compare with" not in text
