@@ -125,8 +125,10 @@ def _go(home: Home, request: RunRequest, *, as_json: bool) -> None:
     with StepProgress(STEPS) as progress:
         done = run_locally(request, home, watch=progress)
     if as_json:
+        # One document, whatever came of the run: its `message` and `exit_code` say why.
         click.echo(json.dumps(describe(done), indent=2))
-    elif "verdict" in done.artifact_digests():
+        raise click.exceptions.Exit(done.result.exit_code if done.result else 1)
+    if "verdict" in done.artifact_digests():
         _print_result(done)
     raise_outcome(done)
 

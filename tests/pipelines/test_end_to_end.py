@@ -163,7 +163,7 @@ def test_a_blocked_run_exits_3_keeps_everything_and_has_its_card(shell: Shell, p
     assert done.returncode == 3, done.stderr
     blocked = json.loads(done.stdout)
     assert (blocked["state"], blocked["verdict"]["answer"]) == ("blocked", "blocked")
-    assert "at least 0.8" in done.stderr + done.stdout
+    assert "at least 0.8" in blocked["message"]
     page = Path(blocked["card"]).read_text()
     assert "Blocked" in page
     steps = {step["step"]: step["restored"] for step in blocked["timing"]["steps"]}
