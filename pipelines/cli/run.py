@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +175,16 @@ def _print_result(run: Run) -> None:
 
 def next_commands(run: Run, *, passed: bool) -> list[str]:
     """What a person does after a run, as commands to paste."""
+    # Without the environment on PATH the command must be named as it was called.
+    program = "rankgate" if shutil.which("rankgate") else str(_shown(Path(sys.argv[0]).absolute()))
     if not passed:
-        return [f"rankgate card {run.name} --open", f"rankgate show {run.name}"]
+        return [f"{program} card {run.name} --open", f"{program} show {run.name}"]
     return [
-        f"rankgate card {run.name} --open",
-        "rankgate keys new reviewer.key",
-        f"rankgate approve {run.name} --key reviewer.key --as reviewer@example.com --reason 'read the card'",
-        f"rankgate package {run.name} --trust reviewer.key.pub",
-        f"rankgate serve {run.name} --trust reviewer.key.pub",
+        f"{program} card {run.name} --open",
+        f"{program} keys new reviewer.key",
+        f"{program} approve {run.name} --key reviewer.key --as reviewer@example.com --reason 'read the card'",
+        f"{program} package {run.name} --trust reviewer.key.pub",
+        f"{program} serve {run.name} --trust reviewer.key.pub",
     ]
 
 
