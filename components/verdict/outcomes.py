@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from components.verdict.contract import FrozenPolicy, Outcome
+from components.verdict.contract import Finding, FrozenPolicy, Outcome
 
 
 def is_passed(outcomes: Sequence[Outcome]) -> bool:
@@ -37,3 +37,27 @@ def stopping_messages(outcome: Outcome) -> list[str]:
     if not outcome.blocks:
         return []
     return [finding.message for finding in outcome.findings if finding.answer != "pass" and not finding.excused]
+
+
+def by_concern(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """What blocks first, then what is broken or unsure, then what passed, then what does not apply."""
+    return tuple(
+        sorted(outcomes, key=lambda o: (not o.blocks, bool(o.not_applicable), o.answer == "pass", not o.blocking))
+    )
+
+
+def deciding(outcome: Outcome) -> Finding | None:
+    """The finding that gave the outcome its answer: the farthest beyond its bound where broken, else the nearest to it."""
+    same = [finding for finding in outcome.findings if finding.answer == outcome.answer]
+    if outcome.blocks:
+        same = [finding for finding in same if not finding.excused] or same
+    known = [finding for finding in same if finding.value is not None]
+    return min(known or same, key=gravity, default=None)
+
+
+def gravity(finding: Finding) -> float:
+    """Smaller is graver: what is broken by most, what is unsettled nearest its bound; what has no figure first."""
+    if finding.value is None:
+        return float("-inf")
+    away = abs(finding.value - finding.margin)
+    return -away if finding.answer == "fail" else away

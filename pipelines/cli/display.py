@@ -11,7 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from components.verdict.contract import Finding, Outcome, Verdict
+from components.verdict.contract import Finding, Verdict
+from components.verdict.outcomes import by_concern, deciding
 from pipelines.local import StepEvent
 from pipelines.runs import RunTiming
 
@@ -116,8 +117,8 @@ def verdict_table(verdict: Verdict) -> Table:
         ("users", "right"),
     ):
         table.add_column(column, justify=justify, no_wrap=column != "criterion")  # type: ignore[arg-type]  # a literal
-    for outcome in _blocking_first(verdict.outcomes):
-        finding = _deciding(outcome)
+    for outcome in by_concern(verdict.outcomes):
+        finding = deciding(outcome)
         style = _ANSWER_STYLE[outcome.answer] if not outcome.not_applicable else "dim"
         word: str = "n/a" if outcome.not_applicable else outcome.answer
         if outcome.answer != "pass" and not outcome.blocks:
@@ -130,19 +131,6 @@ def verdict_table(verdict: Verdict) -> Table:
             f"{finding.n_users:,}" if finding and finding.n_users else "",
         )
     return table
-
-
-def _blocking_first(outcomes: tuple[Outcome, ...]) -> list[Outcome]:
-    return sorted(outcomes, key=lambda outcome: (not outcome.blocks, outcome.answer == "pass", not outcome.blocking))
-
-
-def _deciding(outcome: Outcome) -> Finding | None:
-    """The finding that gave the outcome its answer: of those with that answer, the one nearest its bound."""
-    same = [finding for finding in outcome.findings if finding.answer == outcome.answer]
-    known = [finding for finding in same if finding.value is not None]
-    if not known:
-        return same[0] if same else None
-    return min(known, key=lambda finding: abs((finding.value or 0.0) - finding.margin))
 
 
 def interval_text(finding: Finding) -> str:

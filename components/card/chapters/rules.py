@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.card.words import ANSWERS, DASH, count, counted, figure, limits, plain, segment, typeset
 from components.verdict.contract import Finding, Outcome, Verdict
+from components.verdict.outcomes import by_concern, deciding, gravity
 
 _MOST_MESSAGES, _MOST_NOTES = 8, 2
 
@@ -34,13 +34,6 @@ class Rule:
 def rules(verdict: Verdict) -> tuple[Rule, ...]:
     """All criteria, what needs reading first."""
     return tuple(_rule(outcome) for outcome in by_concern(verdict.outcomes))
-
-
-def by_concern(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """What blocks first, then what is broken or unsure, then what passed, then what does not apply."""
-    return tuple(
-        sorted(outcomes, key=lambda o: (not o.blocks, bool(o.not_applicable), o.answer == "pass", not o.blocking))
-    )
 
 
 def headline(verdict: Verdict) -> str:
@@ -104,7 +97,7 @@ def _messages(outcome: Outcome) -> tuple[str, ...]:
     """What was found wrong, the gravest first; the reason that excuses findings stands once, at the end."""
     if outcome.answer == "pass":
         return ()
-    wrong = sorted((f for f in outcome.findings if f.answer == outcome.answer), key=_gravity)
+    wrong = sorted((f for f in outcome.findings if f.answer == outcome.answer), key=gravity)
     told = ([f for f in wrong if not f.excused] if outcome.blocks else []) or wrong
     most = _MOST_MESSAGES if outcome.blocks else _MOST_NOTES
     messages = [_message(outcome, f) for f in told[:most]]
@@ -117,20 +110,3 @@ def _message(outcome: Outcome, finding: Finding) -> str:
     """The finding's message without what the row says already: the rule's name, and the file it read."""
     text = finding.message.removeprefix(f"{outcome.criterion}: ").removesuffix(f" See {outcome.evidence}.json.")
     return typeset(text[:1].upper() + text[1:])
-
-
-def _gravity(finding: Finding) -> float:
-    """Smaller is graver: what is broken by most, what is unsettled nearest its bound; what has no figure first."""
-    if finding.value is None:
-        return float("-inf")
-    away = abs(finding.value - finding.margin)
-    return -away if finding.answer == "fail" else away
-
-
-def deciding(outcome: Outcome) -> Finding | None:
-    """The finding that gave the outcome its answer: the farthest beyond its bound where broken, else the nearest to it."""
-    same = [finding for finding in outcome.findings if finding.answer == outcome.answer]
-    if outcome.blocks:
-        same = [finding for finding in same if not finding.excused] or same
-    known = [finding for finding in same if finding.value is not None]
-    return min(known or same, key=_gravity, default=None)
