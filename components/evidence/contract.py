@@ -13,12 +13,22 @@ requests; the overall estimate is the mean over users, so that every user counts
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 SCHEMA_VERSION = 1
 
-Question = Literal["data", "quality", "calibration", "fairness-users", "fairness-providers", "drift"]
-QUESTIONS: tuple[Question, ...] = ("data", "quality", "calibration", "fairness-users", "fairness-providers", "drift")
+Question = Literal[
+    "data",
+    "leakage",
+    "proxies",
+    "quality",
+    "calibration",
+    "fairness-users",
+    "fairness-providers",
+    "drift",
+    "servability",
+]
+QUESTIONS: tuple[Question, ...] = get_args(Question)
 
 Statistic = Literal["value", "difference", "ratio", "change"]
 
