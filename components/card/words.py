@@ -15,11 +15,14 @@ DASH = "—"
 ANSWERS = {"pass": "Pass", "fail": "Fail", "insufficient": "Insufficient"}
 QUESTION_NAMES = {
     "data": "the data",
+    "leakage": "leakage",
+    "proxies": "stand-ins for sensitive attributes",
     "quality": "ranking quality",
     "calibration": "scores as chances",
     "fairness-users": "quality by group of users",
     "fairness-providers": "exposure of providers",
     "drift": "drift",
+    "servability": "how it is served",
 }
 _ACRONYMS = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "ece": "Calibration error (ECE)"}
 
