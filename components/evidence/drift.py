@@ -66,6 +66,7 @@ Floats = NDArray[np.float64]
 REPORT, TABLE = "drift.html", "drift-columns.parquet"
 SCORE = "score"
 
+_EVIDENTLY = {"evidently": evidently.__version__, "pandas": pd.__version__}
 _METHOD = "jensenshannon"
 _DRAWN_ROWS = 60_000
 """Most rows of each window that Evidently sees, a sample beyond that; up to it, its figures and ours are the same."""
@@ -74,7 +75,7 @@ _RANDOM_IDS = re.compile(
 )
 
 
-def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, seed: int) -> Evidence:
+def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, seed: int, draw: bool = True) -> Evidence:
     """Measure drift, and write drift.json, Evidently's report and the table of columns into `out`.
 
     Args:
@@ -83,6 +84,8 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
         rankings: Rankings directory.
         out: Existing directory that lacks these files.
         seed: Seed of the bootstrap.
+        draw: Whether Evidently computes and draws the columns too, which takes it seconds. Without, there is no report and
+            nothing of what Evidently says; every other figure is the same.
 
     Raises:
         InputError: If a manifest or table cannot be read or does not hold what its contract says.
@@ -111,7 +114,7 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
     )
     measured = {column.name: held for column, held in zip(columns, found, strict=True)}
     shown = [c for c in columns if not c.name.endswith(MISSING)]
-    drawn = _draw(shown, ts=built.cuts[-2].ts, seed=seed, page=out / REPORT)
+    drawn = _draw(shown, ts=built.cuts[-2].ts, seed=seed, page=out / REPORT) if draw else {}
     n_requests = ranked.test_requests
     estimates = (
         *(
@@ -130,8 +133,8 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
         conventions=CONVENTIONS,
         inputs={"dataset": ranked.dataset, "ranker": digest_tree(ranker), "rankings": digest_tree(rankings)},
         tables={"columns": TABLE},
-        reports={"evidently": REPORT},
-        libraries={"evidently": evidently.__version__, "numpy": np.__version__, "pandas": pd.__version__},
+        reports={"evidently": REPORT} if draw else {},
+        libraries={"numpy": np.__version__} | (_EVIDENTLY if draw else {}),
         seed=seed,
         sentences=tuple(describe(columns, measured, estimates[-1])),
     )

@@ -193,6 +193,23 @@ def test_evidence_and_page_are_the_same_bytes_every_time(
     assert digest_tree(tmp_path / "again") == digest_tree(folder)
 
 
+def test_without_drawing_every_other_figure_is_the_same(
+    shifted: tuple[Windows, Evidence, Path], tmp_path: Path
+) -> None:
+    windows, drawn, _ = shifted
+    plain = measure_drift(windows.dataset, windows.ranker, windows.rankings, out=tmp_path, seed=5, draw=False)
+    assert (plain.reports, sorted(plain.libraries)) == ({}, ["numpy"])
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["drift-columns.parquet", "drift.json"]
+    own = [e for e in drawn.estimates if not e.metric.startswith("evidently")]
+    assert [_undrawn(estimate) for estimate in own] == list(plain.estimates)
+
+
+def _undrawn(estimate: Estimate) -> Estimate:
+    return replace(
+        estimate, detail={name: x for name, x in estimate.detail.items() if not name.startswith("evidently")}
+    )
+
+
 def test_a_column_without_a_value_is_told_and_counts_as_drifted(tmp_path: Path) -> None:
     windows = _write(tmp_path / "w", shift=0.0)
     path = windows.rankings / "features.parquet"
