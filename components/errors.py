@@ -68,6 +68,10 @@ class FaultyInputError(InputError):
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__("\n".join([f"{subject}: {count}", *(f"  - {fault}" for fault in faults)]))
 
+    def __reduce__(self) -> tuple[type[FaultyInputError], tuple[str, tuple[Fault, ...]]]:
+        # The base class would be made again from the message alone when it crosses a process's border.
+        return type(self), (self.subject, self.faults)
+
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The sentence that suggests the known word closest to `word`, or lists what is known."""

@@ -1,0 +1,229 @@
+"""What is planted: each harm with its strengths, the question that should see it, and the rules that should stop it.
+
+A strength is either a figure of its own (standard deviations, times a bound) or a number of margins: then the planting is
+scaled (`scaling`) so that, over many seeds, the very quantity that the rule looks at lies that far beyond its ideal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from components.evidence.contract import Question
+from pipelines.trials.planting import features, log, rankings, scores
+from pipelines.trials.worlds import Parts
+
+Promise = Literal["never", "seldom", "caught", "told"]
+"""`never`: nothing is wrong, a `fail` is false. `seldom`: below the margin, or on it, a `fail` has at most the stated rate.
+`caught`: a `fail` is due, at adequate n. `told`: no promise; the rate is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How strong a harm is, and what is promised of it."""
+
+    label: str
+    value: float
+    promise: Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The estimate by which a harm in margins is scaled: that of its first target in this place."""
+
+    subject: str = "candidate"
+    versus: str = ""
+    segment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planting:
+    """Everything that planting may use."""
+
+    base: Path
+    parts: Parts
+    out: Path
+    strength: float
+    """The strength's value; for a harm in margins, the share of requests that reaches it."""
+    rng: np.random.Generator
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """One thing that may be wrong."""
+
+    name: str
+    title: str
+    """For a table, in words."""
+    targets: Mapping[str, tuple[str, ...]]
+    """By world: the criteria of which at least one should fail. Without an entry the harm is not planted there."""
+    questions: tuple[Question, ...]
+    """What is measured again."""
+    strengths: tuple[Strength, ...]
+    plant: Callable[[Planting], Parts]
+    scaled_by: Subject | None = None
+    """In margins, by this estimate; None where strengths are figures of their own."""
+    peers: tuple[str, ...] = ()
+    """Peers whose defaults look at this (`peers.PEERS`)."""
+    costly: bool = False
+    """Trains again: planted in the smaller sizes only."""
+
+
+CLEAN = "clean"
+
+_MARGINS = (
+    Strength("0.5 margins", 0.5, "seldom"),
+    Strength("1 margin", 1.0, "seldom"),
+    Strength("2 margins", 2.0, "caught"),
+)
+
+
+def _users(values: Mapping[str, str]) -> Callable[[Planting], Parts]:
+    return lambda at: rankings.turned_round(
+        at.parts, at.out, users=rankings.users_where(at.parts, values), share=at.strength, rng=at.rng
+    )
+
+
+def _buried(at: Planting) -> Parts:
+    items = rankings.items_of(at.parts, "provider", BURIED)
+    return rankings.buried(at.parts, at.out, items=items, share=at.strength, rng=at.rng)
+
+
+BURIED = "provider-01"
+"""The shop's largest provider."""
+
+HARMS: tuple[Harm, ...] = (
+    Harm(
+        name="worse-model",
+        title="Model worse than the incumbent",
+        targets={"shop": ("quality-incumbent",), "online_retail": ("quality-incumbent",)},
+        questions=("quality",),
+        strengths=_MARGINS,
+        plant=lambda at: rankings.turned_round(
+            at.parts, at.out, users=rankings.users_where(at.parts, {}), share=at.strength, rng=at.rng
+        ),
+        scaled_by=Subject(versus="incumbent"),
+        peers=("fixed-ndcg",),
+    ),
+    Harm(
+        name="spoiled-segment",
+        title="Ranking spoiled for one country",
+        targets={"shop": ("fairness-users",)},
+        questions=("quality", "fairness-users"),
+        strengths=_MARGINS,
+        plant=_users({"country": "FR"}),
+        scaled_by=Subject(versus="rest", segment={"country": "FR"}),
+        peers=("fixed-ndcg", "fairlearn-4/5"),
+    ),
+    Harm(
+        name="spoiled-intersection",
+        title="Ranking spoiled for the women of one country",
+        targets={"shop": ("fairness-users",)},
+        questions=("quality", "fairness-users"),
+        strengths=_MARGINS,
+        plant=_users({"country": "DE", "gender": "female"}),
+        scaled_by=Subject(versus="rest", segment={"country": "DE", "gender": "female"}),
+        peers=("fixed-ndcg", "fairlearn-4/5"),
+    ),
+    Harm(
+        name="buried-provider",
+        title="One provider buried",
+        targets={"shop": ("fairness-providers",)},
+        questions=("quality", "fairness-providers"),
+        strengths=_MARGINS,
+        plant=_buried,
+        scaled_by=Subject(subject=BURIED, versus="relevance"),
+        peers=("fixed-ndcg",),
+    ),
+    Harm(
+        name="miscalibrated",
+        title="Scores promise more than comes true",
+        targets={"shop": ("calibration-error",), "online_retail": ("calibration-error",)},
+        questions=("calibration",),
+        strengths=(
+            Strength("off by 0.015", 0.015, "seldom"),
+            Strength("off by 0.06", 0.06, "caught"),
+            Strength("off by 0.12", 0.12, "caught"),
+        ),
+        plant=lambda at: scores.miscalibrated(at.parts, at.out, by=at.strength),
+    ),
+    Harm(
+        name="drift-important",
+        title="The most important number drifts",
+        targets={"shop": ("drift-features", "drift-importance")},
+        questions=("drift",),
+        strengths=(
+            Strength("by 0.5 SD", 0.5, "told"),
+            Strength("by 1 SD", 1.0, "told"),
+            Strength("by 3 SD", 3.0, "caught"),
+        ),
+        plant=lambda at: features.column_moved(
+            at.parts, at.out, name=features.by_importance(at.parts)[0], by=at.strength
+        ),
+        peers=("evidently-preset",),
+    ),
+    Harm(
+        name="drift-unimportant",
+        title="A number that the model hardly uses drifts",
+        targets={"shop": ("drift-features", "drift-importance")},
+        questions=("drift",),
+        strengths=(Strength("by 1 SD", 1.0, "never"), Strength("by 3 SD", 3.0, "never")),
+        plant=lambda at: features.column_moved(
+            at.parts, at.out, name=features.by_importance(at.parts)[-1], by=at.strength
+        ),
+        peers=("evidently-preset",),
+    ),
+    Harm(
+        name="drift-score",
+        title="Scores move, features do not",
+        targets={"shop": ("drift-score",), "online_retail": ("drift-score",)},
+        questions=("drift",),
+        strengths=(
+            Strength("by 0.5 SD", 0.5, "told"),
+            Strength("by 1 SD", 1.0, "caught"),
+            Strength("by 3 SD", 3.0, "caught"),
+        ),
+        plant=lambda at: scores.scores_moved(at.parts, at.out, by=at.strength),
+        peers=("evidently-preset",),
+    ),
+    Harm(
+        name="season",
+        title="A season that was there before (no harm)",
+        targets={"shop": ("drift-features", "drift-importance", "drift-score")},
+        questions=("drift",),
+        strengths=(Strength("wave of 0.5 SD", 0.5, "never"), Strength("wave of 1 SD", 1.0, "never")),
+        plant=lambda at: features.season(
+            at.parts, at.out, names=features.by_importance(at.parts)[:5], height=at.strength
+        ),
+        peers=("evidently-preset",),
+    ),
+    Harm(
+        name="stale",
+        title="The log stopped arriving",
+        targets={"shop": ("data-freshness",)},
+        questions=("data",),
+        strengths=(
+            Strength("1.25 bounds old", 1.25, "caught"),
+            Strength("2 bounds old", 2.0, "caught"),
+        ),
+        plant=lambda at: log.stale(at.base, at.parts, at.out, bounds=at.strength, seed=at.seed),
+    ),
+    Harm(
+        name="bots",
+        title="A flood of bots",
+        targets={"shop": ("data-bots",)},
+        questions=("data",),
+        strengths=(
+            Strength("5 % more rows", 0.05, "told"),
+            Strength("20 % more rows", 0.2, "caught"),
+            Strength("50 % more rows", 0.5, "caught"),
+        ),
+        plant=lambda at: log.flooded(at.base, at.parts, at.out, share=at.strength, rng=at.rng, seed=at.seed),
+    ),
+)
+BY_NAME: Mapping[str, Harm] = {harm.name: harm for harm in HARMS}

@@ -1,0 +1,195 @@
+"""Runs trials: worlds x seeds in a few processes, each seed's records kept as soon as it is done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from components.artifacts import documents
+from components.artifacts.digests import digest_json
+from components.verdict.policy import Policy, load_policy
+from pipelines.request import library_versions
+from pipelines.trials.harms import BY_NAME, CLEAN
+from pipelines.trials.judging import Judging
+from pipelines.trials.records import Ledger, Record
+from pipelines.trials.scaling import Ends, ends_of, mean_ends
+from pipelines.trials.worlds import World, base_of
+
+SCALING_SEEDS = 8
+"""Bases whose averages turn margins into shares."""
+RECORDS = "records.jsonl"
+
+_PROJECT = Path(__file__).resolve().parents[2]
+_ROOMS = ("errors.py", "artifacts", "statistics", "events", "dataset", "ranker", "evidence", "verdict")
+_SHOWN_BY = ("page.py", "tallies.py", "pictures.py")
+"""Modules that show records, and change none."""
+_QUIET = {"DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What was measured to turn margins into shares, and by which code."""
+
+    code: str
+    ends: tuple[Ends, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    worlds: tuple[tuple[World, int], ...]
+    """Each with its number of seeds."""
+    harms: tuple[str, ...]
+    """Names; clean runs are always judged."""
+    jobs: int
+    work: Path
+    data: Path | None
+    keep: bool = False
+    """Whether bases stay on the disk once they are judged."""
+
+
+Watch = Callable[[str, int, int], None]
+"""Told what is under way, how many seeds are done, and of how many."""
+
+
+def run_trials(plan: Plan, *, watch: Watch) -> list[Record]:
+    """Run what of a plan is not recorded yet; returns every record of this code and plan, in a fixed order.
+
+    Raises:
+        InputError: If a world's data is not there.
+        KeyboardInterrupt: If a person stopped it; seeds that were done are kept.
+    """
+    ledger, code = Ledger(plan.work / RECORDS), judging_code()
+    done = {(held.world, held.seed, held.harm, held.strength) for held in ledger.read(code)}
+    with _processes(plan.jobs) as pool:
+        for world, seeds in plan.worlds:
+            due = {
+                seed: missing
+                for seed in range(seeds)
+                if (missing := [pair for pair in planned(world, plan.harms) if (world.label, seed, *pair) not in done])
+            }
+            ends = _ends(pool, plan, world, seeds, code, watch) if due else {}
+            tasks = [
+                pool.submit(judge_seed, world, seed, tuple(pairs), ends, plan, code) for seed, pairs in due.items()
+            ]
+            for count, task in enumerate(as_completed(tasks), start=1):
+                ledger.add(task.result())
+                watch(world.label, seeds - len(due) + count, seeds)
+    wanted = {
+        (world.label, seed, *pair)
+        for world, seeds in plan.worlds
+        for seed in range(seeds)
+        for pair in planned(world, plan.harms)
+    }
+    records = {(held.world, held.seed, held.harm, held.strength): held for held in ledger.read(code)}
+    return [records[key] for key in sorted(wanted)]
+
+
+def planned(world: World, harms: Sequence[str]) -> list[tuple[str, str]]:
+    """Harm and strength of every trial of a seed in this world."""
+    pairs = [(CLEAN, "")]
+    for name in harms:
+        harm = BY_NAME[name]
+        if world.name in harm.targets and not (harm.costly and not world.trains_again):
+            pairs += [(name, strength.label) for strength in harm.strengths]
+    return pairs
+
+
+def judge_seed(
+    world: World, seed: int, pairs: tuple[tuple[str, str], ...], ends: Mapping[str, Ends], plan: Plan, code: str
+) -> list[Record]:
+    """Make the base of a seed and judge it: clean, and with each harm at each strength of `pairs`."""
+    base = base_of(world, seed, work=plan.work, data=plan.data)
+    try:
+        with _scratch(plan.work) as folder:
+            judging = Judging(code, world, seed, base, policy_of(world), folder)
+            found = [judging.clean()] if (CLEAN, "") in pairs else []
+            for name, label in pairs:
+                if name != CLEAN:
+                    harm = BY_NAME[name]
+                    strength = next(held for held in harm.strengths if held.label == label)
+                    found.append(judging.planted(harm, strength, ends.get(name)))
+            return found
+    finally:
+        if not plan.keep:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+def _ends(pool: ProcessPoolExecutor, plan: Plan, world: World, seeds: int, code: str, watch: Watch) -> dict[str, Ends]:
+    """The ends of every scaled harm of a world, measured once and kept."""
+    place = plan.work / f"scaling-{world.name}-{world.size}.json"
+    names = tuple(
+        name for name in plan.harms if BY_NAME[name].scaled_by is not None and world.name in BY_NAME[name].targets
+    )
+    if place.exists():
+        known = documents.load(Scaling, place)
+        if known.code == code and set(names) <= {held.harm for held in known.ends}:
+            return {held.harm: held for held in known.ends}
+    watch(f"{world.label}: turning margins into shares", 0, seeds)
+    tasks = [pool.submit(_seed_ends, world, seed, names, plan) for seed in range(min(SCALING_SEEDS, seeds))]
+    found = [task.result() for task in tasks]
+    ends = tuple(mean_ends(BY_NAME[name], [one[name] for one in found]) for name in names)
+    documents.save(Scaling(code, ends), place)
+    return {held.harm: held for held in ends}
+
+
+def _seed_ends(world: World, seed: int, names: Sequence[str], plan: Plan) -> dict[str, tuple[float, float, float]]:
+    policy = policy_of(world)
+    base = base_of(world, seed, work=plan.work, data=plan.data)
+    with _scratch(plan.work) as folder:
+        found = {}
+        for name in names:
+            place = folder / name
+            place.mkdir()
+            found[name] = ends_of(BY_NAME[name], world, policy, base=base, seed=seed, folder=place)
+    return found
+
+
+@contextmanager
+def _scratch(work: Path) -> Iterator[Path]:
+    """A folder beside the bases, so that files can be linked; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=".trial-", dir=work) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that load the libraries afresh, one thread each: threads of several would only contend."""
+    before = {name: os.environ.get(name) for name in _QUIET}
+    os.environ |= _QUIET
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@cache
+def judging_code() -> str:
+    """Digest of all that a record depends on: rooms up to the verdict, trials, policies, libraries."""
+    components = [_PROJECT / "components" / name for name in _ROOMS]
+    trials = [file for file in sorted((_PROJECT / "pipelines" / "trials").rglob("*.py")) if file.name not in _SHOWN_BY]
+    policies = sorted((_PROJECT / "policies").rglob("policy.yaml"))
+    files = [file for room in components for file in ([room] if room.is_file() else sorted(room.rglob("*.py")))]
+    texts = {file.relative_to(_PROJECT).as_posix(): file.read_text("utf-8") for file in (*files, *trials, *policies)}
+    return digest_json({"files": texts, "libraries": library_versions()})
+
+
+@cache
+def policy_of(world: World) -> Policy:
+    """The policy that judges a world, as it lies in the project."""
+    return load_policy(_PROJECT / "policies" / world.policy)

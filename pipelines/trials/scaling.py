@@ -1,0 +1,114 @@
+"""From margins to shares: how large a share of requests must be spoiled for the true effect to be so many margins.
+
+What a share does to the mean of an estimate is a straight line between nothing planted and everything planted, because
+requests are drawn one by one. Both ends are measured over a few seeds of the same world and averaged: the effect of one
+seed's share then scatters around the margin as it would in life, and is not fitted to that seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.evidence.contract import Estimate
+from components.verdict.policy import Bound, Criterion, Policy
+from pipelines.trials.harms import Harm, Planting
+from pipelines.trials.measuring import measure
+from pipelines.trials.worlds import World, parts_of
+
+_POWER_Z = 2.326
+"""Quantile of the normal distribution at 99 %."""
+_INTERVAL_Z = 1.96
+"""Of a 95 % interval that stands alone: a family's is wider, so this overstates the standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a harm's estimate is, on average, with nothing and with everything planted."""
+
+    harm: str
+    nothing: float
+    everything: float
+    half_width: float
+    """Of the estimate's interval with everything planted, on the side that decides a `fail`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A share, and what it stands for."""
+
+    share: float
+    margins: float
+    """What the share reaches: less than was asked where everything is not enough."""
+    adequate: bool
+    """Whether an interval of this width shows this harm in 99 of 100 runs, by its own width."""
+
+
+def ends_of(
+    harm: Harm, world: World, policy: Policy, *, base: Path, seed: int, folder: Path
+) -> tuple[float, float, float]:
+    """Estimate with nothing planted, with everything planted, and the latter's half-width, in one seed's base.
+
+    `folder` is an empty folder on the base's disk.
+    """
+    criterion = _criterion(harm, world, policy)
+    found = []
+    for share in (0.0, 1.0):
+        out, evidence = folder / f"run-{share:g}", folder / f"evidence-{share:g}"
+        out.mkdir()
+        evidence.mkdir()
+        planted = harm.plant(Planting(base, parts_of(base), out, share, np.random.default_rng([seed, 7]), seed))
+        measured = measure(planted, (criterion.evidence,), out=evidence, seed=seed)[criterion.evidence]
+        found.append(_estimate(harm, criterion, measured.estimates))
+    whole = found[1]
+    limit_side = whole.high if _low_is_harm(criterion.bound) else whole.low
+    value, start = whole.value, found[0].value
+    if value is None or start is None or limit_side is None:
+        raise ValueError(f"{harm.name}: nothing was measured in {world.label}, seed {seed}")
+    return start, value, abs(limit_side - value)
+
+
+def mean_ends(harm: Harm, found: Sequence[tuple[float, float, float]]) -> Ends:
+    """Averages over seeds."""
+    nothing, everything, width = np.mean(np.array(found), axis=0).tolist()
+    return Ends(harm.name, nothing, everything, width)
+
+
+def reach(harm: Harm, world: World, policy: Policy, ends: Ends, *, margins: float) -> Reach:
+    """The share that brings the effect to so many margins, or to as many as there can be."""
+    bound = _criterion(harm, world, policy).bound
+    ideal = bound.at_least if _low_is_harm(bound) else bound.at_most
+    if ideal is None:
+        raise ValueError(f"{harm.name}: its rule has no bound on one side")
+    sign = -1.0 if _low_is_harm(bound) else 1.0
+    wanted = ideal + sign * margins * bound.margin
+    share = (wanted - ends.nothing) / (ends.everything - ends.nothing)
+    kept = float(np.clip(share, 0.0, 1.0))
+    value = ends.nothing + kept * (ends.everything - ends.nothing)
+    reached = sign * (value - ideal) / bound.margin
+    beyond = (reached - 1) * bound.margin
+    return Reach(kept, reached, beyond >= ends.half_width * (1 + _POWER_Z / _INTERVAL_Z))
+
+
+def _criterion(harm: Harm, world: World, policy: Policy) -> Criterion:
+    wanted = harm.targets[world.name][0]
+    return next(held for held in policy.criteria if held.id == wanted)
+
+
+def _low_is_harm(bound: Bound) -> bool:
+    return bound.at_least is not None
+
+
+def _estimate(harm: Harm, criterion: Criterion, estimates: Sequence[Estimate]) -> Estimate:
+    by = harm.scaled_by
+    if by is None:
+        raise ValueError(f"{harm.name}: its strengths are no margins")
+    return next(
+        held
+        for held in estimates
+        if (held.metric, held.statistic, held.subject, held.versus, held.segment)
+        == (criterion.metric, criterion.statistic, by.subject, by.versus, dict(by.segment or {}))
+    )
