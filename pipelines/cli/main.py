@@ -23,6 +23,7 @@ _COMMANDS = {
     "card": ("inspect", "Print where a run's model card is, or open it."),
     "compare": ("inspect", "Compare two runs: what went in, what came out."),
     "policy": ("policy", "Check a policy by its own suite."),
+    "trials": ("trials", "Plant known harms in clean runs, and count what the gates say."),
     "keys": ("release", "Make a signing key."),
     "approve": ("release", "Sign the approval of a run's card."),
     "refuse": ("release", "Sign the refusal of a run's card."),

@@ -17,15 +17,18 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_json
 from components.verdict.policy import Policy, load_policy
 from pipelines.request import library_versions
+from pipelines.trials.coverage import DRAWN, POPULATION, QUESTIONS, Key, draw, held_in, truth
 from pipelines.trials.harms import BY_NAME, CLEAN
 from pipelines.trials.judging import Judging
-from pipelines.trials.records import Ledger, Record
+from pipelines.trials.ledger import Ledger
+from pipelines.trials.measuring import measure
+from pipelines.trials.records import Held, Record
 from pipelines.trials.scaling import Ends, ends_of, mean_ends
 from pipelines.trials.worlds import World, base_of
 
 SCALING_SEEDS = 8
 """Bases whose averages turn margins into shares."""
-RECORDS = "records.jsonl"
+RECORDS, COVERAGE = "records.jsonl", "coverage.jsonl"
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _ROOMS = ("errors.py", "artifacts", "statistics", "events", "dataset", "ranker", "evidence", "verdict")
@@ -53,6 +56,8 @@ class Plan:
     jobs: int
     work: Path
     data: Path | None
+    draws: int = 0
+    """Draws of each size by which the coverage of intervals is counted."""
     keep: bool = False
     """Whether bases stay on the disk once they are judged."""
 
@@ -68,7 +73,7 @@ def run_trials(plan: Plan, *, watch: Watch) -> list[Record]:
         InputError: If a world's data is not there.
         KeyboardInterrupt: If a person stopped it; seeds that were done are kept.
     """
-    ledger, code = Ledger(plan.work / RECORDS), judging_code()
+    ledger, code = Ledger(plan.work / RECORDS, Record), judging_code()
     done = {(held.world, held.seed, held.harm, held.strength) for held in ledger.read(code)}
     with _processes(plan.jobs) as pool:
         for world, seeds in plan.worlds:
@@ -92,6 +97,49 @@ def run_trials(plan: Plan, *, watch: Watch) -> list[Record]:
     }
     records = {(held.world, held.seed, held.harm, held.strength): held for held in ledger.read(code)}
     return [records[key] for key in sorted(wanted)]
+
+
+def run_coverage(plan: Plan, *, watch: Watch) -> list[Held]:
+    """Count how many intervals hold what they should, draw by draw; returns the records of this code and plan.
+
+    Raises:
+        KeyboardInterrupt: If a person stopped it; draws that were done are kept.
+    """
+    ledger, code = Ledger(plan.work / COVERAGE, Held), judging_code()
+    done = {(held.draw, held.users) for held in ledger.read(code)}
+    wanted = [(number, users) for number in range(plan.draws) for users in DRAWN]
+    due = [pair for pair in wanted if pair not in done]
+    if due:
+        with _processes(plan.jobs) as pool:
+            watch("coverage: making the population", 0, len(wanted))
+            known = pool.submit(_truth, plan).result()
+            tasks = [pool.submit(_drawn, plan, known, number, users, code) for number, users in due]
+            for count, task in enumerate(as_completed(tasks), start=1):
+                ledger.add(task.result())
+                watch("coverage", len(wanted) - len(due) + count, len(wanted))
+        if not plan.keep:
+            shutil.rmtree(base_of(POPULATION, 0, work=plan.work), ignore_errors=True)
+    numbers = set(wanted)
+    return sorted(
+        (held for held in ledger.read(code) if (held.draw, held.users) in numbers),
+        key=lambda held: (held.users, held.kind, held.draw),
+    )
+
+
+def _truth(plan: Plan) -> dict[Key, float]:
+    base = base_of(POPULATION, 0, work=plan.work)
+    with _scratch(plan.work) as folder:
+        return truth(base, out=folder, seed=0)
+
+
+def _drawn(plan: Plan, known: dict[Key, float], number: int, users: int, code: str) -> list[Held]:
+    base = base_of(POPULATION, 0, work=plan.work)
+    with _scratch(plan.work) as folder:
+        run, evidence = folder / "run", folder / "evidence"
+        run.mkdir()
+        evidence.mkdir()
+        found = measure(draw(base, users=users, seed=number, folder=run), QUESTIONS, out=evidence, seed=number)
+        return held_in(found, known, code=code, number=number, users=users)
 
 
 def planned(world: World, harms: Sequence[str]) -> list[tuple[str, str]]:
