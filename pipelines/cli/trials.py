@@ -14,7 +14,7 @@ import click
 from components.errors import InputError, nearest
 from pipelines.cli.options import json_option
 
-_QUICK = "shop:0.1:6"
+_QUICK = "shop:0.1:4"
 _FULL = ("shop:0.1:300", "shop:0.4:100", "shop:1:100")
 _RETAIL = "online_retail:40"
 _DRAWS = 300
