@@ -126,6 +126,9 @@ def family_critical(influences: Sequence[Floats], *, level: float, seed: int) ->
         level: Two-sided confidence.
         seed: Of the multipliers.
     """
+    normal = NormalDist().inv_cdf(0.5 + level / 2)
+    if sum(int((np.abs(influence).sum(axis=0) > 0).sum()) for influence in influences) < 2:
+        return normal
     largest = np.zeros(RESAMPLES)
     for influence in influences:
         spread = np.sqrt((influence**2).sum(axis=0))
@@ -139,7 +142,7 @@ def family_critical(influences: Sequence[Floats], *, level: float, seed: int) ->
             end = min(begin + block, RESAMPLES)
             drawn = rng.standard_normal((end - begin, len(influence)))
             largest[begin:end] = np.maximum(largest[begin:end], np.abs(drawn @ scaled).max(axis=1))
-    return max(float(np.quantile(largest, level, method="higher")), NormalDist().inv_cdf(0.5 + level / 2))
+    return max(float(np.quantile(largest, level, method="higher")), normal)
 
 
 def alone(auc: float, influence: Floats, positives: Bools, *, blocks: int, level: float) -> tuple[float, float, float]:

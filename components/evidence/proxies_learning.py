@@ -1,10 +1,10 @@
 """What users' columns say of an attribute: learned on some users, asked about others.
 
 Users are drawn into blocks; each block is asked about by models of the blocks before it, never of itself or later ones.
-The usual five folds, each asked by the other four, let two folds learn from each other: where there is nothing to learn,
-their errors agree, the spread is twice what its formula says, and 95 % intervals around chance cover 83 %. Learning
-forwards only, every block is fresh data for its model, so the spread is what it seems (a martingale), at the price of the
-first users, who are only learned from.
+In the usual five folds, each asked about by models of the other four, any two folds learn from each other: where there is
+nothing to learn their errors agree, and the spread is larger than its formula says (simulated 95 % intervals held 0.5 in 81
+to 89 % of cases). Learning forwards only, every block is fresh data for its model, so the spread is what it seems (a
+martingale; Luedtke and van der Laan 2016), at the price of the first users, who are only learned from.
 
 Two learners that fail differently: a ridge regression of each value's indicator (a straight line, good with few users) and
 a forest of random trees (combinations and humps). Their scores are added up in equal parts; neither is chosen by how well
