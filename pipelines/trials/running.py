@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_json
+from components.errors import InputError
 from components.verdict.policy import Policy, load_policy
 from pipelines.request import library_versions
 from pipelines.trials.coverage import DRAWN, POPULATION, QUESTIONS, Key, draw, held_in, truth
@@ -74,8 +76,8 @@ def run_trials(plan: Plan, *, watch: Watch) -> list[Record]:
         KeyboardInterrupt: If a person stopped it; seeds that were done are kept.
     """
     ledger, code = Ledger(plan.work / RECORDS, Record), judging_code()
-    done = {(held.world, held.seed, held.harm, held.strength) for held in ledger.read(code)}
-    with _processes(plan.jobs) as pool:
+    with _alone(plan.work), _processes(plan.jobs) as pool:
+        done = {(held.world, held.seed, held.harm, held.strength) for held in ledger.read(code)}
         for world, seeds in plan.worlds:
             due = {
                 seed: missing
@@ -110,7 +112,7 @@ def run_coverage(plan: Plan, *, watch: Watch) -> list[Held]:
     wanted = [(number, users) for number in range(plan.draws) for users in DRAWN]
     due = [pair for pair in wanted if pair not in done]
     if due:
-        with _processes(plan.jobs) as pool:
+        with _alone(plan.work), _processes(plan.jobs) as pool:
             watch("coverage: making the population", 0, len(wanted))
             known = pool.submit(_truth, plan).result()
             tasks = [pool.submit(_drawn, plan, known, number, users, code) for number, users in due]
@@ -207,6 +209,26 @@ def _scratch(work: Path) -> Iterator[Path]:
     """A folder beside the bases, so that files can be linked; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix=".trial-", dir=work) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Nobody else works in this folder meanwhile; what a killed trial left half made is gone.
+
+    Raises:
+        InputError: If another trial does.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"--work {work}: another trial is running there; needed a folder of its own. Wait for it, or name another."
+            ) from None
+        for left in work.glob(".*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 @contextmanager
