@@ -14,9 +14,9 @@ import click
 from components.errors import InputError, nearest
 from pipelines.cli.options import json_option
 
-_QUICK = "shop:0.1:4"
-_FULL = ("shop:0.1:300", "shop:0.4:100", "shop:1:100")
-_RETAIL = "online_retail:40"
+_QUICK = "shop:0.1:4:4"
+_FULL = ("shop:0.1:200:30", "shop:0.4:80:30", "shop:1:50:50")
+_RETAIL = "online_retail:16:16"
 _DRAWS = 300
 
 
@@ -26,8 +26,9 @@ _DRAWS = 300
     "--world",
     "worlds",
     multiple=True,
-    metavar="NAME:SCALE:SEEDS",
-    help=f"shop:SCALE:SEEDS or online_retail:SEEDS; may be repeated. Without it: {', '.join(_FULL)}, and {_RETAIL} "
+    metavar="WORLD",
+    help="shop:SCALE:CLEAN:PLANTED or online_retail:CLEAN:PLANTED, the seeds that are judged clean and those of them in "
+    f"which harms are planted; may be repeated. Without it: {', '.join(_FULL)}, and {_RETAIL} "
     "where its data is.",
 )
 @click.option("--harm", "harms", multiple=True, metavar="NAME", help="Plant only this one; may be repeated.")
@@ -99,24 +100,27 @@ def _has_retail(data: Path | None) -> bool:
 
 
 def _world(text: str) -> Any:
+    from pipelines.trials.running import Seeds
     from pipelines.trials.worlds import retail, shop
 
-    parts = text.split(":")
+    name, *figures = text.split(":")
     try:
-        if parts[0] == "shop" and len(parts) == 3 and float(parts[1]) > 0:
-            return shop(float(parts[1])), _seeds(parts[2])
-        if parts[0] == "online_retail" and len(parts) == 2:
-            return retail(), _seeds(parts[1])
+        if name == "shop" and len(figures) == 3:
+            return Seeds(shop(float(figures[0])), *_counts(figures[1:]))
+        if name == "online_retail" and len(figures) == 2:
+            return Seeds(retail(), *_counts(figures))
     except ValueError:
         pass
-    raise InputError(f"--world {text}: needed shop:SCALE:SEEDS such as {_QUICK}, or online_retail:SEEDS.")
+    raise InputError(
+        f"--world {text}: needed shop:SCALE:CLEAN:PLANTED such as {_QUICK}, or online_retail:CLEAN:PLANTED."
+    )
 
 
-def _seeds(text: str) -> int:
-    seeds = int(text)
-    if seeds < 1:
+def _counts(figures: list[str]) -> tuple[int, int]:
+    clean, planted = (int(figure) for figure in figures)
+    if not 0 <= planted <= clean or not clean:
         raise ValueError
-    return seeds
+    return clean, planted
 
 
 def _write(plan: Any, named: tuple[str, ...], found: Any, held: Any, out: Path) -> Path:
@@ -124,7 +128,7 @@ def _write(plan: Any, named: tuple[str, ...], found: Any, held: Any, out: Path) 
     from pipelines.trials.page import Told, write_page
     from pipelines.trials.running import judging_code, policy_of
 
-    labels = sorted({policy_of(world).label for world, _ in plan.worlds})
+    labels = sorted({policy_of(seeds.world).label for seeds in plan.worlds})
     versions = library_versions()
     told = Told(
         command=" ".join(["rankgate trials", *(f"--world {text}" for text in named), f"--draws {plan.draws}"]),

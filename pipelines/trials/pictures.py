@@ -25,7 +25,7 @@ def picture(tallies: Sequence[Tally], world: str) -> str:
         world: Label of the world whose rows are drawn.
     """
     shown = [held for held in tallies if held.world == world]
-    height = _TOP + _ROW * (len(shown) + len({held.harm for held in shown})) + 20
+    height = _TOP + _ROW * len(shown) + (_ROW + 4) * len({held.harm for held in shown}) + 20
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="12" role="img" aria-labelledby="title">',
@@ -40,7 +40,7 @@ def picture(tallies: Sequence[Tally], world: str) -> str:
             y += 6
             title = "Clean retrains (nothing wrong)" if harm == CLEAN else BY_NAME[harm].title
             parts.append(_text(16, y + 13, title, weight=600))
-            y += _ROW - 6
+            y += _ROW - 2
         parts += _row(held, y)
         y += _ROW
     parts.append("</svg>")

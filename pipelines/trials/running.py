@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from pipelines.trials.ledger import Ledger
 from pipelines.trials.measuring import measure
 from pipelines.trials.records import Held, Record
 from pipelines.trials.scaling import Ends, ends_of, mean_ends
-from pipelines.trials.worlds import World, base_of
+from pipelines.trials.worlds import World, base_of, reference
 
 SCALING_SEEDS = 8
 """Bases whose averages turn margins into shares."""
@@ -48,11 +49,28 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Seeds:
+    """How often a world is run."""
+
+    world: World
+    clean: int
+    """Seeds that are judged clean."""
+    planted: int
+    """The first of them, in which harms are planted too."""
+
+    def due(self, harms: Sequence[str]) -> list[tuple[int, str, str]]:
+        """Seed, harm and strength of every trial."""
+        pairs = planned(self.world, harms)
+        return [
+            (seed, *pair) for seed in range(self.clean) for pair in pairs if seed < self.planted or pair[0] == CLEAN
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to run."""
 
-    worlds: tuple[tuple[World, int], ...]
-    """Each with its number of seeds."""
+    worlds: tuple[Seeds, ...]
     harms: tuple[str, ...]
     """Names; clean runs are always judged."""
     jobs: int
@@ -77,26 +95,24 @@ def run_trials(plan: Plan, *, watch: Watch) -> list[Record]:
     """
     ledger, code = Ledger(plan.work / RECORDS, Record), judging_code()
     with _alone(plan.work), _processes(plan.jobs) as pool:
+        made_by = pool.submit(_reference, plan.work).result()
         done = {(held.world, held.seed, held.harm, held.strength) for held in ledger.read(code)}
-        for world, seeds in plan.worlds:
-            due = {
-                seed: missing
-                for seed in range(seeds)
-                if (missing := [pair for pair in planned(world, plan.harms) if (world.label, seed, *pair) not in done])
-            }
-            ends = _ends(pool, plan, world, seeds, code, watch) if due else {}
+        for seeds in plan.worlds:
+            world, due = seeds.world, defaultdict[int, list[tuple[str, str]]](list)
+            for seed, harm, strength in seeds.due(plan.harms):
+                if (world.label, seed, harm, strength) not in done:
+                    due[seed].append((harm, strength))
+            if not due:
+                continue
+            ends = _ends(pool, plan, seeds, made_by, code, watch)
             tasks = [
-                pool.submit(judge_seed, world, seed, tuple(pairs), ends, plan, code) for seed, pairs in due.items()
+                pool.submit(judge_seed, world, seed, tuple(pairs), ends, plan, made_by, code)
+                for seed, pairs in due.items()
             ]
             for count, task in enumerate(as_completed(tasks), start=1):
                 ledger.add(task.result())
-                watch(world.label, seeds - len(due) + count, seeds)
-    wanted = {
-        (world.label, seed, *pair)
-        for world, seeds in plan.worlds
-        for seed in range(seeds)
-        for pair in planned(world, plan.harms)
-    }
+                watch(world.label, seeds.clean - len(due) + count, seeds.clean)
+    wanted = {(seeds.world.label, *one) for seeds in plan.worlds for one in seeds.due(plan.harms)}
     records = {(held.world, held.seed, held.harm, held.strength): held for held in ledger.read(code)}
     return [records[key] for key in sorted(wanted)]
 
@@ -114,13 +130,14 @@ def run_coverage(plan: Plan, *, watch: Watch) -> list[Held]:
     if due:
         with _alone(plan.work), _processes(plan.jobs) as pool:
             watch("coverage: making the population", 0, len(wanted))
-            known = pool.submit(_truth, plan).result()
-            tasks = [pool.submit(_drawn, plan, known, number, users, code) for number, users in due]
+            made_by = pool.submit(_reference, plan.work).result()
+            base, known = pool.submit(_population, plan, made_by).result()
+            tasks = [pool.submit(_drawn, plan.work, base, known, number, users, code) for number, users in due]
             for count, task in enumerate(as_completed(tasks), start=1):
                 ledger.add(task.result())
                 watch("coverage", len(wanted) - len(due) + count, len(wanted))
         if not plan.keep:
-            shutil.rmtree(base_of(POPULATION, 0, work=plan.work), ignore_errors=True)
+            shutil.rmtree(base, ignore_errors=True)
     numbers = set(wanted)
     return sorted(
         (held for held in ledger.read(code) if (held.draw, held.users) in numbers),
@@ -128,20 +145,24 @@ def run_coverage(plan: Plan, *, watch: Watch) -> list[Held]:
     )
 
 
-def _truth(plan: Plan) -> dict[Key, float]:
-    base = base_of(POPULATION, 0, work=plan.work)
+def _population(plan: Plan, made_by: str) -> tuple[Path, dict[Key, float]]:
+    base = base_of(POPULATION, 0, made_by=made_by, work=plan.work)
     with _scratch(plan.work) as folder:
-        return truth(base, out=folder, seed=0)
+        return base, truth(base, out=folder, seed=0)
 
 
-def _drawn(plan: Plan, known: dict[Key, float], number: int, users: int, code: str) -> list[Held]:
-    base = base_of(POPULATION, 0, work=plan.work)
-    with _scratch(plan.work) as folder:
+def _drawn(work: Path, base: Path, known: dict[Key, float], number: int, users: int, code: str) -> list[Held]:
+    with _scratch(work) as folder:
         run, evidence = folder / "run", folder / "evidence"
         run.mkdir()
         evidence.mkdir()
         found = measure(draw(base, users=users, seed=number, folder=run), QUESTIONS, out=evidence, seed=number)
         return held_in(found, known, code=code, number=number, users=users)
+
+
+def _reference(work: Path) -> str:
+    with _scratch(work) as folder:
+        return reference(folder)
 
 
 def planned(world: World, harms: Sequence[str]) -> list[tuple[str, str]]:
@@ -155,10 +176,16 @@ def planned(world: World, harms: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def judge_seed(
-    world: World, seed: int, pairs: tuple[tuple[str, str], ...], ends: Mapping[str, Ends], plan: Plan, code: str
+    world: World,
+    seed: int,
+    pairs: tuple[tuple[str, str], ...],
+    ends: Mapping[str, Ends],
+    plan: Plan,
+    made_by: str,
+    code: str,
 ) -> list[Record]:
     """Make the base of a seed and judge it: clean, and with each harm at each strength of `pairs`."""
-    base = base_of(world, seed, work=plan.work, data=plan.data)
+    base = base_of(world, seed, made_by=made_by, work=plan.work, data=plan.data)
     try:
         with _scratch(plan.work) as folder:
             judging = Judging(code, world, seed, base, policy_of(world), folder)
@@ -174,8 +201,11 @@ def judge_seed(
             shutil.rmtree(base, ignore_errors=True)
 
 
-def _ends(pool: ProcessPoolExecutor, plan: Plan, world: World, seeds: int, code: str, watch: Watch) -> dict[str, Ends]:
+def _ends(
+    pool: ProcessPoolExecutor, plan: Plan, seeds: Seeds, made_by: str, code: str, watch: Watch
+) -> dict[str, Ends]:
     """The ends of every scaled harm of a world, measured once and kept."""
+    world = seeds.world
     place = plan.work / f"scaling-{world.name}-{world.size}.json"
     names = tuple(
         name for name in plan.harms if BY_NAME[name].scaled_by is not None and world.name in BY_NAME[name].targets
@@ -184,17 +214,21 @@ def _ends(pool: ProcessPoolExecutor, plan: Plan, world: World, seeds: int, code:
         known = documents.load(Scaling, place)
         if known.code == code and set(names) <= {held.harm for held in known.ends}:
             return {held.harm: held for held in known.ends}
-    watch(f"{world.label}: turning margins into shares", 0, seeds)
-    tasks = [pool.submit(_seed_ends, world, seed, names, plan) for seed in range(min(SCALING_SEEDS, seeds))]
+    watch(f"{world.label}: turning margins into shares", 0, seeds.clean)
+    tasks = [
+        pool.submit(_seed_ends, world, seed, names, plan, made_by) for seed in range(min(SCALING_SEEDS, seeds.clean))
+    ]
     found = [task.result() for task in tasks]
     ends = tuple(mean_ends(BY_NAME[name], [one[name] for one in found]) for name in names)
     documents.save(Scaling(code, ends), place)
     return {held.harm: held for held in ends}
 
 
-def _seed_ends(world: World, seed: int, names: Sequence[str], plan: Plan) -> dict[str, tuple[float, float, float]]:
+def _seed_ends(
+    world: World, seed: int, names: Sequence[str], plan: Plan, made_by: str
+) -> dict[str, tuple[float, float, float]]:
     policy = policy_of(world)
-    base = base_of(world, seed, work=plan.work, data=plan.data)
+    base = base_of(world, seed, made_by=made_by, work=plan.work, data=plan.data)
     with _scratch(plan.work) as folder:
         found = {}
         for name in names:

@@ -22,7 +22,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base(world: World, work: Path) -> Path:
-    return base_of(world, 0, work=work)
+    return base_of(world, 0, made_by="tests", work=work)
 
 
 @pytest.fixture

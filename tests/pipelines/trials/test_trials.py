@@ -32,7 +32,7 @@ def command(home: Path, *more: str) -> list[str]:
         str(home),
         "trials",
         "--world",
-        f"shop:0.1:{_SEEDS}",
+        f"shop:0.1:{_SEEDS}:{_SEEDS}",
         "--jobs",
         "2",
         *more,
@@ -102,9 +102,9 @@ def test_honest_runs_are_removed_once_they_are_judged(found: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--world", "shop"], "shop:SCALE:SEEDS"),
-        (["--world", "shop:0.1:0"], "shop:SCALE:SEEDS"),
-        (["--world", "mars:1"], "online_retail:SEEDS"),
+        (["--world", "shop"], "shop:SCALE:CLEAN"),
+        (["--world", "shop:0.1:2:3"], "shop:SCALE:CLEAN"),
+        (["--world", "mars:1"], "online_retail:CLEAN"),
         (["--harm", "spoiled"], "Did you mean"),
     ],
 )
