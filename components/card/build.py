@@ -15,6 +15,7 @@ from components.card.chapters.groups import groups
 from components.card.chapters.limits import limitations
 from components.card.chapters.model import model
 from components.card.chapters.providers import providers
+from components.card.chapters.proxies import proxies
 from components.card.chapters.quality import quality
 from components.card.chapters.rules import headline, rules, tally
 from components.card.contract import SCHEMA_VERSION, Card, Purpose
@@ -63,7 +64,7 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
 
 def sections(opened: Opened) -> tuple[Section, ...]:
     """What was measured, in reading order; a question without evidence keeps its section and says so."""
-    chapters = (quality, groups, providers, calibration, drift, data, model, certainty)
+    chapters = (quality, groups, providers, proxies, calibration, drift, data, model, certainty)
     return tuple(chapter(opened) for chapter in chapters)
 
 

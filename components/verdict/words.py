@@ -22,6 +22,8 @@ _OTHERS = {
 }
 DRIFT_RATIO = "drift_ratio"
 """Against the reference period, but counted in its own thresholds."""
+FEATURE_AUC = "feature_auc"
+"""What a feature tells of an attribute, which is no rival of it."""
 _MOST_DECIMALS = 6
 
 
@@ -30,7 +32,7 @@ def metric_words(metric: str) -> str:
     name, at, cutoff = metric.partition("@")
     if metric == DRIFT_RATIO:
         return "drift"
-    return f"{_ACRONYMS.get(name, name.replace('_', ' '))}{at}{cutoff}"
+    return f"{' '.join(_ACRONYMS.get(word, word) for word in name.split('_'))}{at}{cutoff}"
 
 
 def asked_for(criterion: Criterion) -> str:
@@ -76,6 +78,8 @@ def finding_words(
     if answer == "insufficient":
         text += f" {_what_would_settle(more_users)}"
         text += " Else it takes a signed waiver." if criterion.on_insufficient == "waive" else ""
+    if answer == "fail" and criterion.on_fail == "waive":
+        text += " Only a signed waiver lets it through."
     return text + _read_on(criterion)
 
 
@@ -126,7 +130,8 @@ def _found(estimate: Estimate, limit: float) -> str:
         return f"is {_figure(value, decimals)} times {other}"
     if estimate.statistic == "change":
         return f"changed by {_figure(value, decimals, signed=True)} against {_other(estimate.versus)}"
-    return f"is {_figure(value, decimals)}" + (f" against {_other(estimate.versus)}" if estimate.versus else "")
+    way = "for" if estimate.metric == FEATURE_AUC else "against"
+    return f"is {_figure(value, decimals)}" + (f" {way} {_other(estimate.versus)}" if estimate.versus else "")
 
 
 def _how_sure(estimate: Estimate, limit: float, *, exact: bool) -> str:

@@ -26,6 +26,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Holding together", "Intervals made wide enough that all of a family are right at once, however many there are."),
     ("Exposure", "Attention that places in lists bring: the first most, later ones less."),
     ("Calibration", "Whether a score, read as a chance, comes true as often as it says."),
+    (
+        "Stand-in, AUC",
+        "A feature from which an attribute can be told that the model never sees. AUC: of one user with the value and one "
+        "without, how often the right one is picked; 0.5 is a guess, 1 is certainty.",
+    ),
     ("Drift", "How far a column moved from one period to the next, on a scale from 0 to 0.83."),
     ("Quarantine", "Rows that break the dataset contract; kept aside with their reason and used for nothing."),
     ("Digest", "A sha256 of a thing's content: another byte, another digest."),

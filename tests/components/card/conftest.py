@@ -300,6 +300,18 @@ def small_run() -> Run:
                 ),
                 tables={"providers": "fairness-providers.parquet"},
             ),
+            "proxies": evidence(
+                "proxies",
+                *(
+                    estimate(metric, auc, versus="rest", segment={"gender": "female"}, family=f"{metric} of gender")
+                    for metric, auc in (("inputs_auc", 0.52), ("lists_auc", 0.49))
+                ),
+                *(
+                    estimate("feature_auc", auc, subject=name, versus="gender", detail={"importance": weight})
+                    for name, auc, weight in (("item_click_7d", 0.515, 0.75), ("item_age_days", 0.5, 0.25))
+                ),
+                estimate("proxied_importance", 0.0, subject="gender", low=0.0, high=0.0),
+            ),
             "drift": evidence(
                 "drift",
                 *(
