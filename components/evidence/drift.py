@@ -19,17 +19,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.dataset.contract import Dataset
-from components.errors import EvidenceError
 from components.evidence.contract import SCHEMA_VERSION, Evidence
-from components.evidence.distance import Sample, distances
+from components.evidence.distance import distances
 from components.evidence.drift_columns import (
     CONVENTIONS,
     LEVEL,
@@ -43,8 +39,7 @@ from components.evidence.drift_columns import (
     describe,
     drifted_importance,
 )
-from components.evidence.drift_history import LABEL, MISSING, Null, earlier_movements, halves_apart
-from components.evidence.ranked import read_columns
+from components.evidence.drift_inputs import read_inputs
 from components.ranker.contract import Ranker, Rankings
 
 with warnings.catch_warnings():
@@ -61,10 +56,7 @@ with warnings.catch_warnings():
 
 __all__ = ["PRACTICAL_BOUND", "default_flag", "measure_drift"]
 
-Floats = NDArray[np.float64]
-
 REPORT, TABLE = "drift.html", "drift-columns.parquet"
-SCORE = "score"
 
 _EVIDENTLY = {"evidently": evidently.__version__, "pandas": pd.__version__}
 _METHOD = "jensenshannon"
@@ -93,28 +85,17 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
     built = documents.load(Dataset, dataset / "dataset.json")
     trained = documents.load(Ranker, ranker / "ranker.json")
     ranked = documents.load(Rankings, rankings / "rankings.json")
-    rows = read_columns(rankings / "features.parquet", ("split", "user", "day", "score", "gain", *trained.features))
-    windows = {name: rows.filter(pc.equal(rows["split"].cast(pa.string()), name)) for name in ("validation", "test")}
-    if not all(table.num_rows for table in windows.values()):
-        raise EvidenceError("features.parquet: found no rows of validation or of test; needed both. Rank again.")
-    reference, current = windows["validation"], windows["test"]
-    users, users_now = (table["user"].to_numpy().astype(np.int64) for table in (reference, current))
-    nulls = earlier_movements(dataset, built, trained.features)
-    days = reference["day"].cast(pa.int32()).to_numpy().astype(np.int64)
-    if built.mode == "logged" and (apart := halves_apart(_values(reference, "score"), users, days)):
-        nulls[SCORE] = apart
-    columns = _columns(built, trained, reference, current, nulls)
-    found = distances(
-        [Sample(column.reference, column.current, column.categorical) for column in columns],
-        users,
-        users_now,
+    sample = _DRAWN_ROWS if draw else 0
+    columns = list(read_inputs(dataset, built, trained, rankings, seed=seed, sample=sample))
+    found, moved = distances(
+        [column.counted for column in columns],
+        [column.family for column in columns],
         resamples=RESAMPLES,
         seed=seed,
         level=LEVEL,
     )
     measured = {column.name: held for column, held in zip(columns, found, strict=True)}
-    shown = [c for c in columns if not c.name.endswith(MISSING)]
-    drawn = _draw(shown, ts=built.cuts[-2].ts, seed=seed, page=out / REPORT) if draw else {}
+    drawn = _draw(columns, ts=built.cuts[-2].ts, page=out / REPORT) if draw else {}
     n_requests = ranked.test_requests
     estimates = (
         *(
@@ -123,7 +104,7 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
             for e in column_estimates(column, measured[column.name], drawn.get(column.name), n_requests)
         ),
         *default_share(drawn, max(held.n_users for held in found), n_requests),
-        drifted_importance(columns, measured, n_requests),
+        drifted_importance(columns, measured, moved, n_requests),
     )
     pq.write_table(columns_table(columns, measured, drawn), out / TABLE, compression="zstd")
     evidence = Evidence(
@@ -142,64 +123,38 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
     return evidence
 
 
-def _columns(
-    built: Dataset, trained: Ranker, reference: pa.Table, current: pa.Table, nulls: Mapping[str, Null]
-) -> list[Column]:
-    """Score, label and features, each followed by its gaps where either window has any."""
-    categorical = {feature.name for feature in built.features if feature.type == "category"}
-    importance = {held.feature: held.gain_share for held in trained.importance}
-    columns: list[Column] = []
-    for name, source in ({SCORE: "score", LABEL: "gain"} | {name: name for name in trained.features}).items():
-        before, now = _values(reference, source), _values(current, source)
-        feature, weight = (name, importance.get(name, 0.0)) if name in trained.features else ("", 0.0)
-        columns.append(Column(name, feature, name in categorical, weight, before, now, nulls.get(name)))
-        gap, gap_now = ((~np.isfinite(values)).astype(np.float64) for values in (before, now))
-        if gap.any() or gap_now.any():
-            columns.append(Column(name + MISSING, feature, True, weight, gap, gap_now, nulls.get(name + MISSING)))
-    return columns
-
-
-def _values(table: pa.Table, name: str) -> Floats:
-    values: Floats = table[name].to_numpy().astype(np.float64)
-    return values
-
-
-def _draw(columns: Sequence[Column], *, ts: str, seed: int, page: Path) -> dict[str, Evidently]:
+def _draw(columns: Sequence[Column], *, ts: str, page: Path) -> dict[str, Evidently]:
     """Let Evidently compute and draw the columns that have values in both windows, and write its page.
 
     Args:
-        columns: The columns, in the order of the page.
+        columns: The columns, in the order of the page; those without a sample are left out.
         ts: Moment that the report bears, ISO 8601; never the wall clock, so that a replay gives equal bytes.
-        seed: Seed of the sample of rows.
         page: Where the HTML goes.
 
     Returns:
         By column; a column that Evidently cannot measure is absent.
     """
-    frames = [
-        _sampled(pd.DataFrame({c.name: getattr(c, part) for c in columns}), seed) for part in ("reference", "current")
-    ]
     # Evidently raises on a column without any value.
-    usable = [c for c in columns if all(np.isfinite(frame[c.name]).any() for frame in frames)]
+    usable = {
+        c.name: (c, *c.drawn)
+        for c in columns
+        if c.drawn is not None and all(np.isfinite(part).any() for part in c.drawn)
+    }
+    frames = [pd.DataFrame({name: held[part] for name, held in usable.items()}) for part in (1, 2)]
     definition = DataDefinition(
-        numerical_columns=[column.name for column in usable if not column.categorical],
-        categorical_columns=[column.name for column in usable if column.categorical],
+        numerical_columns=[name for name, (column, *_) in usable.items() if not column.categorical],
+        categorical_columns=[name for name, (column, *_) in usable.items() if column.categorical],
     )
-    report = Report(
-        [ValueDrift(column=c.name, method=_METHOD, threshold=c.threshold) for c in usable], include_tests=True
-    )
-    names = [column.name for column in usable]
-    reference, current = (EvidentlyDataset.from_pandas(frame[names], definition) for frame in frames)
+    metrics = [ValueDrift(column=name, method=_METHOD, threshold=held[0].threshold) for name, held in usable.items()]
+    report = Report(metrics, include_tests=True)
+    reference, current = (EvidentlyDataset.from_pandas(frame, definition) for frame in frames)
     snapshot = report.run(current, reference, name="drift", timestamp=datetime.fromisoformat(ts).astimezone(UTC))
     page.write_text(_stable_page(snapshot), encoding="utf-8")
-    metrics: list[Mapping[str, Any]] = json.loads(snapshot.json())["metrics"]
-    distances = {metric["config"]["column"]: float(metric["value"]) for metric in metrics}
+    said: list[Mapping[str, Any]] = json.loads(snapshot.json())["metrics"]
+    distances = {metric["config"]["column"]: float(metric["value"]) for metric in said}
     return {
-        column.name: Evidently(
-            distances[column.name],
-            default_flag(frames[0][column.name], frames[1][column.name], categorical=column.categorical),
-        )
-        for column in usable
+        name: Evidently(distances[name], default_flag(frames[0][name], frames[1][name], categorical=column.categorical))
+        for name, (column, *_) in usable.items()
     }
 
 
@@ -217,13 +172,6 @@ def default_flag(reference: pd.Series, current: pd.Series, *, categorical: bool)
         # Its tests divide by variances and counts that may be zero, and warn instead of telling.
         warnings.simplefilter("ignore")
         return bool(get_stattest(before, now, kind, None)(before, now, kind, None).drifted)
-
-
-def _sampled(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    if len(frame) <= _DRAWN_ROWS:
-        return frame
-    rows = np.sort(np.random.default_rng(seed).choice(len(frame), _DRAWN_ROWS, replace=False))
-    return frame.iloc[rows].reset_index(drop=True)
 
 
 def _stable_page(snapshot: Any) -> str:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.evidence.contract import Estimate
-from components.evidence.distance import Distance
-from components.evidence.drift_history import MISSING, Null
+from components.evidence.distance import Counted, Distance
+from components.evidence.drift_history import Null
+from components.evidence.drift_null import NULL_LEVEL
 from components.evidence.estimates import exactly, figures, number
 from components.ranker.contract import CANDIDATE
 
@@ -19,44 +20,72 @@ Floats = NDArray[np.float64]
 
 PRACTICAL_BOUND = 0.1
 """Evidently's own default for this distance: smaller movements are not worth a person's time, however significant."""
-RESAMPLES = 300
+RESAMPLES = 500
 LEVEL = 0.95
+
+SCORE, LABEL = "score", "label"
+MISSING = " (missing)"
+"""Added to a column's name for the column that says whether it has no value."""
+
+_LEADING = 0.05
+"""Importance from where on an input is a leading one. There are at most twenty: a family of their own, so that what hardly
+matters does not widen the limits of what does."""
 
 CONVENTIONS = {
     "windows": "Reference: the candidate's rows of the validation requests. Current: those of the test requests.",
     "distance": "Jensen-Shannon distance, 0 to sqrt(ln 2) = 0.83, on the bins that Evidently's jensenshannon uses; "
     "missing values are left out of it.",
     "missing": f"A column named 'x{MISSING}' is the distance between the shares of rows in which x has no value.",
-    "threshold": f"The larger of {PRACTICAL_BOUND} and the largest distance, noise taken off, that the same column showed "
-    "between earlier windows of this log (detail.null over detail.null_pairs pairs; absent where there were none): logged "
-    "data as long as the two windows and past the column's own look-back, sampled data between neighbouring training "
-    "cuts; the score between the halves of the reference.",
+    "mix": "A column named 'mix of x' is a declared context or attribute of the users, one value a request; unknown is a value, "
+    "all but the 50 commonest are one. It weighs nothing in the model (importance 0, detail.mix 1).",
+    "threshold": f"The larger of {PRACTICAL_BOUND} and detail.null: the distance, noise of few users taken off, that one "
+    f"window in {1 / (1 - NULL_LEVEL):.0f} exceeds while nothing is wrong; absent where there is no history. From "
+    "detail.null_pairs pairs of earlier windows of this log (as long as the two windows, whole weeks earlier, past the "
+    "column's own look-back; sampled data: neighbouring training cuts; the score: the halves of the reference) and from "
+    "blocks of their detail.null_days days drawn at random.",
     "drift_ratio": "Distance divided by its threshold: above 1, the movement is large and unusual.",
-    "drifted_importance": "Summed importance of the columns above their threshold; low counts those whose whole interval "
-    "is, high those whose interval reaches above it. A column that cannot be measured counts.",
+    "drifted_importance": "Summed importance of the features above their threshold; low counts those whose whole interval is, "
+    "high is resampled for all features together. A feature that cannot be measured counts.",
     "evidently_default_share": "Share of the columns that Evidently's own default tests would flag; information only, they "
     "look at the size of the reference alone and take rows for independent.",
-    "interval": "Users resampled. The lower limit has the noise of resampling taken off, the upper has not.",
+    "interval": "Users resampled (beyond 4 096 users: as many clusters of them). The lower limit has the noise of resampling "
+    "taken off, the upper has not. Limits hold together for the inputs and gaps of importance "
+    f"{_LEADING} and more, for all other inputs and gaps, and for the mix; score and label stand alone.",
+    "mde": "distance: the smallest true one that would be shown to be above 0; drift_ratio: above 1.",
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """One column in both windows, and what is known of it."""
+    """One column, counted in both windows, and what is known of it."""
 
     name: str
     feature: str
-    """The feature that it is, or whose gaps it tells; empty for score and label."""
+    """The feature that it is, or whose gaps it tells; empty for all others."""
     categorical: bool
     importance: float
-    reference: Floats
-    current: Floats
+    counted: Counted
+    missing: tuple[float, float]
+    """Share of rows without a value in the reference and in the current window."""
     null: Null | None
-    """How far it moved earlier; None where there were no earlier windows."""
+    """How far it moves while nothing is wrong; None where there were no earlier windows."""
+    mix: bool = False
+    """Whether it is of the requests, not of the model's rows."""
+    drawn: tuple[Floats, Floats] | None = None
+    """The sample of both windows that Evidently gets; None where it is not drawn."""
 
     @property
     def threshold(self) -> float:
         return max(PRACTICAL_BOUND, self.null.distance) if self.null else PRACTICAL_BOUND
+
+    @property
+    def family(self) -> str:
+        """Columns whose intervals hold together; empty = stands alone."""
+        if self.mix:
+            return "mix"
+        if not self.feature:
+            return ""
+        return "leading inputs" if self.importance >= _LEADING else "other inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +101,24 @@ def column_estimates(
     column: Column, found: Distance, drawn: Evidently | None, n_requests: int
 ) -> tuple[Estimate, Estimate]:
     """The distance, and the distance against its threshold."""
+    nothing = float("nan")
     detail = figures(
         {
             "threshold": column.threshold,
-            "null": column.null.distance if column.null else float("nan"),
+            "null": column.null.distance if column.null else nothing,
             "null_pairs": float(column.null.pairs) if column.null else 0.0,
+            "null_days": float(column.null.days) if column.null else 0.0,
             "importance": column.importance,
+            "mix": float(column.mix),
             "noise": found.noise,
-            "evidently": drawn.distance if drawn else float("nan"),
-            "evidently_default_flag": float(drawn.default_flag) if drawn else float("nan"),
-            "missing_reference": float(np.mean(~np.isfinite(column.reference))),
-            "missing_current": float(np.mean(~np.isfinite(column.current))),
+            "evidently": drawn.distance if drawn else nothing,
+            "evidently_default_flag": float(drawn.default_flag) if drawn else nothing,
+            "missing_reference": column.missing[0],
+            "missing_current": column.missing[1],
         }
     )
 
-    def estimate(metric: str, scale: float) -> Estimate:
+    def estimate(metric: str, scale: float, least: float) -> Estimate:
         return Estimate(
             metric=metric,
             statistic="value" if metric == "distance" else "ratio",
@@ -99,12 +131,13 @@ def column_estimates(
             level=LEVEL,
             n_users=found.n_users,
             n_requests=n_requests,
-            method=f"user bootstrap, {RESAMPLES} resamples",
-            mde=None,
+            method=f"user bootstrap{', max-t' if column.family else ''}, {RESAMPLES} resamples",
+            mde=number(found.detectable(least) / scale) if found.reach > 0 else None,
+            family=f"{metric}: {column.family}" if column.family else "",
             detail=detail,
         )
 
-    return estimate("distance", 1.0), estimate("drift_ratio", column.threshold)
+    return estimate("distance", 1.0, 0.0), estimate("drift_ratio", column.threshold, column.threshold)
 
 
 def default_share(drawn: Mapping[str, Evidently], n_users: int, n_requests: int) -> list[Estimate]:
@@ -125,30 +158,56 @@ def default_share(drawn: Mapping[str, Evidently], n_users: int, n_requests: int)
     ]
 
 
-def drifted_importance(columns: Sequence[Column], measured: Mapping[str, Distance], n_requests: int) -> Estimate:
-    """How much of the model goes through columns that have drifted. A column that cannot be measured counts as drifted."""
+def drifted_importance(
+    columns: Sequence[Column], measured: Mapping[str, Distance], moved: Floats, n_requests: int
+) -> Estimate:
+    """How much of the model goes through features that have drifted. One that cannot be measured counts as drifted.
 
-    def share(part: str) -> float:
-        # By feature: one whose values and whose gaps have both moved counts once.
-        moved = {c.feature: c.importance for c in columns if not getattr(measured[c.name], part) <= c.threshold}
-        return min(sum(moved.values()), 1.0)
-
+    Args:
+        columns: All columns; only features and their gaps count.
+        measured: By name.
+        moved: How far each resample's divergence lies from its column's mean, shape (columns, resamples): from the same
+            draws of users, so that the features' doubts are not all counted against the model at once.
+        n_requests: Test requests.
+    """
+    places = [place for place, column in enumerate(columns) if column.feature]
+    chosen = [columns[place] for place in places]
+    found, low = (
+        np.array([getattr(measured[c.name], part) for c in chosen])[:, None] ** 2 for part in ("value", "low")
+    )
+    value, shown = float(_share(chosen, found)[0]), float(_share(chosen, low)[0])
+    # Chance lifts now this column above its threshold and now that one: their sum is never small. It serves as an upper
+    # limit; the lower is what each column shows by itself.
+    high = float(np.quantile(_share(chosen, found + moved[places]), (1 + LEVEL) / 2))
     return Estimate(
         metric="drifted_importance",
         statistic="value",
         subject=CANDIDATE,
         versus="reference",
         segment={},
-        value=number(share("value")),
-        low=number(share("low")),
-        high=number(share("high")),
+        value=number(value),
+        low=number(shown),
+        high=number(max(high, value)),
         level=LEVEL,
         n_users=max((held.n_users for held in measured.values()), default=0),
         n_requests=n_requests,
-        method=f"user bootstrap of each column, {RESAMPLES} resamples",
+        method=f"user bootstrap of all features together, {RESAMPLES} resamples",
         mde=None,
-        detail={"columns": float(len(columns))},
+        detail={"columns": float(len(chosen))},
     )
+
+
+def _share(columns: Sequence[Column], divergences: Floats) -> Floats:
+    """Importance of the features whose values or gaps are above their threshold, shape (resamples,); NaN is above."""
+    importance = {column.feature: column.importance for column in columns}
+    drifted = {name: np.zeros(divergences.shape[1], dtype=bool) for name in importance}
+    for column, found in zip(columns, divergences, strict=True):
+        # By feature: one whose values and whose gaps have both moved counts once.
+        drifted[column.feature] |= ~(found <= column.threshold**2)
+    total = np.zeros(divergences.shape[1])
+    for name, above in drifted.items():
+        total += importance[name] * above
+    return np.minimum(total, 1.0)
 
 
 def columns_table(
@@ -164,6 +223,7 @@ def columns_table(
             "high": pa.array([measured[column.name].high for column in columns], from_pandas=True),
             "null": pa.array([c.null.distance if c.null else None for c in columns], pa.float64()),
             "null_pairs": pa.array([c.null.pairs if c.null else 0 for c in columns], pa.int32()),
+            "null_days": pa.array([c.null.days if c.null else 0 for c in columns], pa.int32()),
             "threshold": pa.array([column.threshold for column in columns]),
             "evidently": pa.array([drawn[c.name].distance if c.name in drawn else None for c in columns], pa.float64()),
             "evidently_default_flag": pa.array(
