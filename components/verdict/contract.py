@@ -56,6 +56,8 @@ class Finding:
     """The bound in words, such as `at least -0.02`; `margin` is the side of it that decided."""
     excused: str = ""
     """Why this `insufficient` does not stop a release by itself, by the policy's own rule; empty where it does."""
+    waivable: bool = False
+    """Whether the policy lets a signed waiver stand in for this finding: never for what was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Outcome:
     """Why the criterion exists, from the policy."""
     not_applicable: str = ""
     """Reason the policy's own rule excuses it (a first release has no incumbent); answer is then `pass`."""
+    on_fail: Literal["block", "waive"] = "block"
+    """Whether the policy lets a signed waiver stand in for a `fail`."""
 
 
 @dataclass(frozen=True, slots=True)

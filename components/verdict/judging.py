@@ -121,6 +121,7 @@ def _conclude(
         findings=findings,
         why=criterion.why,
         not_applicable=not_applicable,
+        on_fail=criterion.on_fail,
     )
 
 
@@ -140,10 +141,20 @@ def _finding(criterion: Criterion, policy: Policy, estimate: Estimate) -> Findin
         more = more_users_needed(value, low, high, estimate.n_users, limit, level=estimate.level)
     message = finding_words(criterion, estimate, answer, limit=limit, policy=policy.label, more_users=more, exact=exact)
     finding = _from_estimate(estimate, answer, bound, message, limit=limit, more_users=more)
-    if answer != "insufficient":
+    if answer == "pass":
         return finding
+    if answer == "fail":
+        return replace(finding, waivable=_is_waivable(criterion, criterion.on_fail))
     noted = _NOTED if criterion.on_insufficient == "note" else ""
-    return replace(finding, excused=noted or _too_small(criterion, estimate))
+    excused = noted or _too_small(criterion, estimate)
+    return replace(
+        finding, excused=excused, waivable=not excused and _is_waivable(criterion, criterion.on_insufficient)
+    )
+
+
+def _is_waivable(criterion: Criterion, rule: str) -> bool:
+    """Of a finding that was measured. What was not is never signed away: nobody knows what they would sign for."""
+    return criterion.effect == "blocking" and rule == "waive"
 
 
 def _from_estimate(

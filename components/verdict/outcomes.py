@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from components.verdict.contract import Finding, FrozenPolicy, Outcome
 
@@ -34,9 +34,29 @@ def summarise(outcomes: Sequence[Outcome], frozen: FrozenPolicy) -> str:
 
 def stopping_messages(outcome: Outcome) -> list[str]:
     """Messages of the findings for which an outcome stops the release; none where it does not."""
+    return [finding.message for finding in stopping(outcome)]
+
+
+def stopping(outcome: Outcome) -> tuple[Finding, ...]:
+    """The findings for which an outcome stops the release; none where it does not."""
     if not outcome.blocks:
-        return []
-    return [finding.message for finding in outcome.findings if finding.answer != "pass" and not finding.excused]
+        return ()
+    return tuple(finding for finding in outcome.findings if finding.answer != "pass" and not finding.excused)
+
+
+def is_waivable(outcome: Outcome) -> bool:
+    """Whether the policy lets a signed waiver stand in for all that an outcome stops a release for."""
+    found = stopping(outcome)
+    return outcome.blocking and bool(found) and all(finding.waivable and _allows(outcome, finding) for finding in found)
+
+
+def _allows(outcome: Outcome, finding: Finding) -> bool:
+    return (outcome.on_fail if finding.answer == "fail" else outcome.on_insufficient) == "waive"
+
+
+def still_blocking(outcomes: Sequence[Outcome], waived: Collection[str]) -> tuple[Outcome, ...]:
+    """The outcomes that stop a release although these criteria are waived."""
+    return tuple(o for o in outcomes if o.blocks and not (o.criterion in waived and is_waivable(o)))
 
 
 def by_concern(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:

@@ -25,6 +25,7 @@ CROSS = " x "
 """Between the attributes of an intersection: `country x gender`."""
 
 OnInsufficient = Literal["block", "waive", "note"]
+OnFail = Literal["block", "waive"]
 
 Level = Annotated[float, Field(strict=True, gt=0.5, lt=1)]
 
@@ -127,6 +128,8 @@ class Criterion(Declared):
     bound: Bound
     effect: Literal["blocking", "advisory"] = "blocking"
     on_insufficient: OnInsufficient = "block"
+    on_fail: OnFail = "block"
+    """`block`: no waiver lets a shown harm through."""
     when: Literal["always", "incumbent"] = "always"
     missing: Missing = Missing()
     level: Level | None = None
@@ -227,6 +230,24 @@ def _meaning_faults(policy: Policy) -> list[Fault]:
                     "block or waive",
                     "A rule that blocks only when harm is proven would pass whatever is measured on too few users; "
                     "make it advisory if that is meant.",
+                )
+            )
+        if criterion.on_fail == "waive" and criterion.effect == "advisory":
+            faults.append(
+                Fault(
+                    f"{where}.on_fail",
+                    "waive on an advisory criterion",
+                    "block, which is the default",
+                    "An advisory rule never stops a release, so there is nothing to waive.",
+                )
+            )
+        elif criterion.on_fail == "waive" and criterion.on_insufficient == "block":
+            faults.append(
+                Fault(
+                    f"{where}.on_fail",
+                    "waive, but on_insufficient: block",
+                    "on_insufficient: waive as well",
+                    "A harm that is shown could be signed for, and one that is merely not ruled out could not.",
                 )
             )
         for attribute in select.segments.each:

@@ -33,7 +33,7 @@ from components.errors import Fault, FaultyInputError, InputError, nearest
 from components.evidence.contract import Estimate, Question
 from components.verdict.contract import Outcome
 from components.verdict.judging import judge
-from components.verdict.outcomes import is_passed, stopping_messages
+from components.verdict.outcomes import is_passed, is_waivable, stopping_messages
 from components.verdict.policy import POLICY_FILE, Policy, parse_policy, policy_folder
 from components.verdict.samples import Changes, as_evidence, changed, read_sample
 from components.verdict.strict_yaml import Declared, Filled, Text, parse_model, read_text
@@ -53,6 +53,8 @@ class Expectation(Declared):
     violations: Annotated[int, Field(strict=True, ge=0)]
     messages: tuple[Text, ...] = ()
     """Each must stand in the message of a violation."""
+    waivable: tuple[Text, ...] = ()
+    """The criteria that stop the release and that a signed waiver could let through; no other may be."""
 
 
 class Case(Declared):
@@ -187,6 +189,10 @@ def _differences(expected: Expectation, outcomes: tuple[Outcome, ...]) -> list[s
     if len(messages) != expected.violations:
         told = "".join(f"\n      {message}" for message in messages)
         differences.append(f"found {len(messages)} violations; needed {expected.violations}{told}")
+    waivable = {outcome.criterion for outcome in outcomes if is_waivable(outcome)}
+    if waivable != set(expected.waivable):
+        found, needed = (", ".join(sorted(names)) or "none" for names in (waivable, expected.waivable))
+        differences.append(f"found that a waiver could let through: {found}; needed {needed}")
     plain = [_plain(message) for message in messages]
     for fragment in expected.messages:
         if not any(_plain(fragment) in message for message in plain):
@@ -208,11 +214,12 @@ def _faults(suite: Suite, policy: Policy) -> list[Fault]:
     for place, case in enumerate(suite.cases):
         if case.name in names[:place]:
             faults.append(Fault(f"cases.{place}.name", repr(case.name), "a name that no other case has"))
-        for name in case.expect.answers:
-            if name not in known:
-                faults.append(
-                    Fault(f"cases.{place}.expect.answers", repr(name), "the id of a criterion", nearest(name, known))
-                )
+        for key, given in (("answers", case.expect.answers), ("waivable", case.expect.waivable)):
+            faults += [
+                Fault(f"cases.{place}.expect.{key}", repr(name), "the id of a criterion", nearest(name, known))
+                for name in given
+                if name not in known
+            ]
         if case.expect.verdict == "passed" and case.expect.violations:
             faults.append(
                 Fault(f"cases.{place}.expect", f"passed with {case.expect.violations} violations", "one or the other")

@@ -15,7 +15,7 @@ from components.errors import InputError
 from components.evidence.contract import Evidence
 from components.verdict.bundle import pack
 from components.verdict.judging import judge
-from components.verdict.outcomes import stopping_messages
+from components.verdict.outcomes import is_waivable, stopping_messages
 from components.verdict.policy import Policy, load_policy, parse_policy
 from components.verdict.samples import as_evidence, changed, read_sample
 from components.verdict.strict_yaml import parse_value, read_model
@@ -108,14 +108,14 @@ def _text(policy: str) -> str:
     return (POLICIES / policy / "policy.yaml").read_text()
 
 
-def _told(rules: Policy, criterion: str, policy: str) -> list[tuple[str, str, int]]:
-    """What a suite pins of one criterion, case by case: its answer and how many findings stop the release."""
+def _told(rules: Policy, criterion: str, policy: str) -> list[tuple[str, str, int, bool]]:
+    """What a suite pins of one criterion, case by case: its answer, how many findings stop, whether a waiver could help."""
     (rule,) = (held for held in rules.criteria if held.id == criterion)
     alone = rules.model_copy(update={"criteria": (rule,)})
     told = []
     for evidence, first_release in _cases(policy):
         (outcome,) = judge(alone, evidence, {}, first_release=first_release)
-        told.append((outcome.answer, outcome.not_applicable, len(stopping_messages(outcome))))
+        told.append((outcome.answer, outcome.not_applicable, len(stopping_messages(outcome)), is_waivable(outcome)))
     return told
 
 
@@ -129,6 +129,25 @@ def test_a_suite_notices_a_rule_that_was_changed(
     change(next(rule for rule in value["criteria"] if rule["id"] == criterion))
     after = Policy.model_validate(value)
     assert _told(after, criterion, policy) != _told(before, criterion, policy)
+
+
+# A counted figure is insufficient only where it is missing, which no waiver lets through.
+WAIVING = [
+    (folder.name, criterion.id, key)
+    for folder in FOLDERS
+    for criterion in load_policy(folder).criteria
+    for key in ("on_fail", "on_insufficient")
+    if criterion.effect == "blocking" and not (key == "on_insufficient" and criterion.evidence == "data")
+]
+
+
+@pytest.mark.parametrize(("policy", "criterion", "key"), WAIVING)
+def test_a_suite_notices_a_rule_whose_waiving_was_changed(policy: str, criterion: str, key: str) -> None:
+    value = parse_value(_text(policy), subject=policy)
+    before = parse_policy(_text(policy), subject=policy)
+    rule = next(rule for rule in value["criteria"] if rule["id"] == criterion)
+    rule[key] = "block" if rule.get(key, "block") == "waive" else "waive"
+    assert _told(Policy.model_validate(value), criterion, policy) != _told(before, criterion, policy)
 
 
 @pytest.mark.parametrize("policy", [folder.name for folder in FOLDERS])

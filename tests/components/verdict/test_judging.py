@@ -15,7 +15,7 @@ from components.artifacts import documents
 from components.evidence.contract import Estimate, Evidence
 from components.verdict.contract import Outcome
 from components.verdict.judging import answer_to, judge
-from components.verdict.outcomes import is_passed, stopping_messages
+from components.verdict.outcomes import is_passed, is_waivable, stopping_messages
 from components.verdict.policy import Bound, parse_policy
 
 ORDER = {"fail": 0, "insufficient": 1, "pass": 2}
@@ -228,6 +228,45 @@ def test_what_blocks(effect: str, on_insufficient: str, answer: str, blocks: boo
     assert (outcome.answer, outcome.blocks) == (answer, blocks)
     if on_insufficient == "waive":
         assert "it takes a signed waiver" in outcome.findings[0].message
+
+
+UNSURE = estimate(low=-0.05)
+HARMED = estimate(segment={"country": "IT"}, value=-0.05, low=-0.06, high=-0.04)
+UNMEASURED = estimate(segment={"country": "LU"}, value=None, low=None, high=None)
+
+
+@pytest.mark.parametrize(
+    ("on_insufficient", "on_fail", "found", "waivable"),
+    [
+        ("waive", "block", [UNSURE], True),
+        ("waive", "block", [HARMED], False),
+        ("waive", "block", [UNSURE, HARMED], False),
+        ("waive", "waive", [UNSURE, HARMED], True),
+        ("waive", "waive", [UNSURE, UNMEASURED], False),
+        ("waive", "waive", [UNMEASURED], False),
+        ("waive", "waive", [], False),
+        ("waive", "waive", [estimate()], False),
+        ("note", "waive", [UNSURE], False),
+        ("note", "waive", [UNSURE, HARMED], True),
+        ("block", "block", [UNSURE], False),
+    ],
+)
+def test_a_waiver_may_stand_in_only_for_what_was_measured_and_the_policy_names(
+    on_insufficient: str, on_fail: str, found: list[Estimate], waivable: bool
+) -> None:
+    outcome = outcome_of(policy(on_insufficient=on_insufficient, on_fail=on_fail), *found)
+    assert is_waivable(outcome) is waivable
+    assert outcome.on_fail == on_fail
+    if waivable:
+        assert outcome.blocks
+    for message in stopping_messages(outcome):
+        assert ("signed waiver" in message) == any(f.waivable and f.message == message for f in outcome.findings)
+
+
+def test_evidence_that_is_missing_is_never_waived() -> None:
+    (outcome,) = judge(policy(on_insufficient="waive", on_fail="waive"), {}, {}, first_release=False)
+    assert outcome.blocks
+    assert not is_waivable(outcome)
 
 
 def parse_with_blocking_sibling(**criterion: Any) -> Any:

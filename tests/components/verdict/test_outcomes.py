@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from components.verdict.contract import Finding, Outcome
-from components.verdict.outcomes import by_concern, deciding
+from components.verdict.outcomes import by_concern, deciding, is_waivable, still_blocking
 
 
 def _finding(answer: Any, value: float | None, *, excused: str = "", subject: str = "candidate") -> Finding:
@@ -61,3 +62,26 @@ def test_what_blocks_is_read_first_and_what_does_not_apply_last() -> None:
         _outcome("fail", name="blocking", blocks=True),
     ]
     assert [outcome.title for outcome in by_concern(outcomes)] == ["blocking", "unsure", "passed", "excused"]
+
+
+def _waivable(name: str) -> Outcome:
+    finding = replace(_finding("insufficient", -0.1), waivable=True)
+    return replace(_outcome("insufficient", finding, blocks=True, name=name), on_insufficient="waive")
+
+
+def test_a_waived_outcome_no_longer_stops_and_every_other_one_does() -> None:
+    unsure, other = _waivable("unsure"), _waivable("other")
+    firm, passed = _outcome("fail", _finding("fail", -1.0), blocks=True, name="firm"), _outcome("pass", name="passed")
+    assert still_blocking([unsure, other, firm, passed], {"unsure"}) == (other, firm)
+    assert still_blocking([unsure, other], {"unsure", "other"}) == ()
+    # A waiver of what may not be waived counts for nothing, whoever signed it.
+    assert still_blocking([firm], {"firm"}) == (firm,)
+
+
+def test_a_finding_is_not_waivable_against_its_own_rule() -> None:
+    """A verdict file that says both contradicts itself; the stricter word holds."""
+    held = _waivable("unsure")
+    assert is_waivable(held)
+    assert not is_waivable(replace(held, on_insufficient="block"))
+    assert not is_waivable(replace(held, blocking=False))
+    assert not is_waivable(replace(held, blocks=False))

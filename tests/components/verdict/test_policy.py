@@ -217,3 +217,27 @@ def test_a_policy_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(InputError, match="is not UTF-8 text"):
         load_policy(tmp_path)
+
+
+def test_a_fail_is_unwaivable_unless_the_policy_says_otherwise() -> None:
+    assert parse().criteria[0].on_fail == "block"
+    assert parse(criterion={"on_fail": "waive", "on_insufficient": "waive"}).criteria[0].on_fail == "waive"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "told"),
+    [
+        (
+            {"on_fail": "note", "on_insufficient": "waive"},
+            "criteria.0.on_fail: found 'note'; needed 'block' or 'waive'",
+        ),
+        (
+            {"on_fail": "waive"},
+            "on_fail: found waive, but on_insufficient: block; needed on_insufficient: waive as well",
+        ),
+        ({"on_fail": "waive", "on_insufficient": "waive", "effect": "advisory"}, "waive on an advisory criterion"),
+        ({"on_fial": "waive"}, "Did you mean 'on_fail'?"),
+    ],
+)
+def test_what_a_waiver_may_do_is_said_without_contradiction(criterion: dict[str, Any], told: str) -> None:
+    assert told in faults(criterion=criterion)

@@ -221,3 +221,31 @@ def test_later_samples_replace_the_questions_of_earlier_ones(tmp_path: Path) -> 
     told = run_suite(tmp_path).failures
     assert any("case 'good': found clean: fail" in failure for failure in told)
     assert not any("found better" in failure for failure in told if failure.startswith("case 'good'"))
+
+
+def test_a_rule_that_became_waivable_is_noticed_by_a_suite_that_does_not_say_so(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    loose = {
+        **POLICY,
+        "criteria": [{**held, "on_insufficient": "waive", "on_fail": "waive"} for held in POLICY["criteria"]],
+    }  # type: ignore[union-attr]
+    (folder / "policy.yaml").write_text(yaml.safe_dump(loose))
+    failures = run_suite(folder).failures
+    assert failures == ("case 'bad': found that a waiver could let through: better, clean; needed none",)
+    write_suite = {
+        "schema": "rankgate/suite/v1",
+        "policy": "small",
+        "cases": expecting(BAD, waivable=["better", "clean"]),
+    }
+    (folder / "suite.yaml").write_text(yaml.safe_dump(write_suite))
+    assert check_suite(folder).failures == ()
+
+
+def test_a_suite_that_expects_a_waiver_where_none_is_allowed_is_told(tmp_path: Path) -> None:
+    found = run_suite(write(tmp_path, expecting(BAD, waivable=["clean"]))).failures
+    assert found == ("case 'bad': found that a waiver could let through: none; needed clean",)
+
+
+def test_a_waivable_criterion_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(FaultyInputError, match=r"expect\.waivable: found 'claen'.*Did you mean 'clean'"):
+        run_suite(write(tmp_path, expecting(BAD, waivable=["claen"])))
