@@ -98,6 +98,11 @@ class FeatureTables:
         return self._manifest.bucket_seconds
 
     @property
+    def boundaries(self) -> tuple[int, ...]:
+        """Buckets as of which co-visitation was computed, ascending."""
+        return self._manifest.boundaries
+
+    @property
     def latest_bucket(self) -> int:
         """The first bucket that may know everything in the tables."""
         return self._manifest.latest_bucket
