@@ -74,7 +74,7 @@ def held_in(
             continue
         holds = held.low <= wanted <= held.high
         if held.family:
-            together[f"{held.family}, {held.statistic}: all together"].append(holds)
+            together[f"{question}: {_family(held)}, all together"].append(holds)
         else:
             alone[_kind(question, held)].append(holds)
     return [
@@ -90,6 +90,11 @@ def _all(found: Mapping[Question, Evidence]) -> Iterable[tuple[Question, Estimat
 def _key(question: Question, held: Estimate) -> Key:
     segment = json.dumps(held.segment, sort_keys=True)
     return (question, held.metric, held.statistic, held.subject, held.versus, segment)
+
+
+def _family(held: Estimate) -> str:
+    """The family's name, with the statistic where it does not say it."""
+    return held.family if held.statistic in held.family else f"{held.family}, {held.statistic}"
 
 
 def _kind(question: Question, held: Estimate) -> str:

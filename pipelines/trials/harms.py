@@ -155,7 +155,7 @@ HARMS: tuple[Harm, ...] = (
     Harm(
         name="drift-important",
         title="The most important number drifts",
-        targets={"shop": ("drift-features", "drift-importance")},
+        targets={"shop": ("drift-features", "drift-importance", "drift-score")},
         questions=("drift",),
         strengths=(
             Strength("by 0.5 SD", 0.5, "told"),
