@@ -10,6 +10,7 @@ STEPS = (
     "ranker",
     "measure-ranking",
     "measure-groups-and-drift",
+    "measure-features",
     "verdict",
     "card",
     "enforce",

@@ -22,10 +22,10 @@ from components.card.contract import SCHEMA_VERSION, Card, Purpose
 from components.card.front_matter import front_matter
 from components.card.pages import html_page, markdown_page
 from components.card.parts import Section
-from components.card.sources import CardSources, Opened, open_sources
+from components.card.sources import EVIDENCE_ROLES, CardSources, Opened, open_sources
 from components.card.words import NOT_WRITTEN, count, moment, short
 
-__all__ = ["CardSources", "write_card"]
+__all__ = ["EVIDENCE_ROLES", "CardSources", "write_card"]
 
 
 def write_card(sources: CardSources, *, out: Path) -> Card:

@@ -13,6 +13,7 @@ def write_card(
     rankings: dsl.Input[dsl.Dataset],
     ranking_evidence: dsl.Input[dsl.Artifact],
     group_evidence: dsl.Input[dsl.Artifact],
+    feature_evidence: dsl.Input[dsl.Artifact],
     policy: dsl.Input[dsl.Artifact],
     verdict: dsl.Input[dsl.Artifact],
     facts: dict,  # type: ignore[type-arg]  # kfp reads the bare type
@@ -29,6 +30,7 @@ def write_card(
         rankings: What each system shows for each held-out request.
         ranking_evidence: Evidence for data, quality, calibration and fairness-providers.
         group_evidence: Evidence for fairness-users and drift.
+        feature_evidence: Evidence for leakage and proxies.
         policy: The frozen policy.
         verdict: The verdict.
         facts: What only the run knows: its name, who asked and when, the incumbent, the team's purpose.
@@ -45,6 +47,7 @@ def write_card(
         "rankings": rankings,
         "ranking": ranking_evidence,
         "groups": group_evidence,
+        "features": feature_evidence,
         "policy": policy,
         "verdict": verdict,
     }
@@ -52,11 +55,11 @@ def write_card(
         if not step.restored:
             from pathlib import Path
 
-            from components.card.build import CardSources, write_card
+            from components.card.build import EVIDENCE_ROLES, CardSources, write_card
 
             step.imported()
             places = {role: Path(artifact.path) for role, artifact in inputs.items()}
-            evidence = (places.pop("ranking"), places.pop("groups"))
+            evidence = tuple(places.pop(role) for role in EVIDENCE_ROLES)
             sources = CardSources.of(**places, evidence=evidence, code=code, digests=step.digests, facts=facts)
             write_card(sources, out=step.out("card"))
     step.publish(card, "card.html", page)

@@ -19,6 +19,9 @@ from components.evidence.contract import QUESTIONS, Evidence
 from components.ranker.contract import Ranker, Rankings
 from components.verdict.contract import Verdict
 
+EVIDENCE_ROLES = ("ranking", "groups", "features")
+"""What a run calls its folders of evidence."""
+
 
 @dataclass(frozen=True, slots=True)
 class CardSources:
@@ -59,7 +62,7 @@ class CardSources:
             dataset=digests["dataset"],
             ranker=digests["ranker"],
             rankings=digests["rankings"],
-            evidence={role: digests[role] for role in ("ranking", "groups") if role in digests},
+            evidence={role: digests[role] for role in EVIDENCE_ROLES if role in digests},
             policy=digests["policy"],
             verdict=digests["verdict"],
             incumbent=facts["incumbent"],

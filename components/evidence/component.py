@@ -97,3 +97,45 @@ def measure_groups_and_drift(
         measure_user_fairness(data, ranked, Path(ranking_evidence.path), out=out, seed=seed)
         step.progress("drift")
         measure_drift(data, Path(ranker.path), ranked, out=out, seed=seed)
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def measure_features(
+    snapshot: dsl.Input[dsl.Dataset],
+    dataset: dsl.Input[dsl.Dataset],
+    ranker: dsl.Input[dsl.Model],
+    rankings: dsl.Input[dsl.Dataset],
+    seed: int,
+    code: str,
+    evidence: dsl.Output[dsl.Artifact],
+) -> None:
+    """Measure what the features know that they must not: the future, the label, sensitive attributes.
+
+    Args:
+        snapshot: The snapshot.
+        dataset: The dataset.
+        ranker: The trained ranker, for its features.
+        rankings: What each system shows for each held-out request.
+        seed: Seed of the bootstrap and of every draw.
+        code: Digest of the installed rankgate.
+        evidence: Evidence for leakage and proxies.
+    """
+    from components.artifacts.steps import Step
+
+    with Step(
+        "measure-features",
+        inputs={"snapshot": snapshot, "dataset": dataset, "ranker": ranker, "rankings": rankings},
+        parameters={"seed": seed, "code": code},
+        outputs={"evidence": evidence},
+    ) as step:
+        if step.restored:
+            return
+        from pathlib import Path
+
+        from components.evidence.leakage import measure_leakage
+        from components.evidence.proxies import measure_proxies
+
+        step.imported()
+        out, data, ranked = step.out("evidence"), Path(dataset.path), Path(rankings.path)
+        measure_leakage(Path(snapshot.path), data, ranked, out=out, seed=seed, progress=step.progress)
+        measure_proxies(data, Path(ranker.path), ranked, out=out, seed=seed, progress=step.progress)

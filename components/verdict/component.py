@@ -49,6 +49,7 @@ def decide(
     policy: dsl.Input[dsl.Artifact],
     ranking_evidence: dsl.Input[dsl.Artifact],
     group_evidence: dsl.Input[dsl.Artifact],
+    feature_evidence: dsl.Input[dsl.Artifact],
     first_release: bool,
     code: str,
     verdict: dsl.Output[dsl.Artifact],
@@ -59,6 +60,7 @@ def decide(
         policy: The frozen policy.
         ranking_evidence: Evidence for data, quality, calibration and fairness-providers.
         group_evidence: Evidence for fairness-users and drift.
+        feature_evidence: Evidence for leakage and proxies.
         first_release: True where there is no incumbent.
         code: Digest of the installed rankgate.
         verdict: The verdict.
@@ -67,7 +69,12 @@ def decide(
 
     with Step(
         "verdict",
-        inputs={"policy": policy, "ranking": ranking_evidence, "groups": group_evidence},
+        inputs={
+            "policy": policy,
+            "ranking": ranking_evidence,
+            "groups": group_evidence,
+            "features": feature_evidence,
+        },
         parameters={"first_release": first_release, "code": code},
         outputs={"verdict": verdict},
     ) as step:
@@ -79,7 +86,7 @@ def decide(
 
         step.imported()
         decide(
-            [Path(ranking_evidence.path), Path(group_evidence.path)],
+            [Path(evidence.path) for evidence in (ranking_evidence, group_evidence, feature_evidence)],
             Path(policy.path),
             first_release=first_release,
             out=step.out("verdict"),

@@ -24,6 +24,7 @@ _STEP_LINES = {
     "ranker": "train, and rank the held-out requests",
     "measure-ranking": "data, quality, calibration, exposure",
     "measure-groups-and-drift": "groups of users, drift",
+    "measure-features": "leakage, stand-ins",
     "verdict": "hold the evidence against the policy",
     "card": "write the model card",
     "enforce": "pass or block",

@@ -17,6 +17,7 @@ import yaml
 
 from components.errors import InputError, RankgateError
 from pipelines.candidate import StepOptions
+from pipelines.candidate_steps import STEPS
 from pipelines.kubeflow import PIPELINE_NAME, Connection, RunOptions, compile_pipeline, submit
 from pipelines.request import SCHEMA_VERSION, RunRequest
 
@@ -101,7 +102,7 @@ def _ir(path: Path) -> dict[str, Any]:
 def test_every_step_runs_in_the_named_image_within_its_limits_and_installs_nothing(tmp_path: Path) -> None:
     compile_pipeline(tmp_path / "p.yaml", StepOptions(image="r/python@sha256:0", cpu="2", memory="4Gi"))
     executors = _ir(tmp_path / "p.yaml")["deploymentSpec"]["executors"]
-    assert len(executors) == 9
+    assert len(executors) == len(STEPS)
     for executor in executors.values():
         container = executor["container"]
         assert container["image"] == "r/python@sha256:0"

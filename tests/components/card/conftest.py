@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.artifacts import documents
-from components.card.build import CardSources, write_card
+from components.card.build import EVIDENCE_ROLES, CardSources, write_card
 from components.card.contract import Card
 from components.dataset.contract import Cut, Dataset, Feature
 from components.events.contract import DatasetContract, Snapshot, TableCount
@@ -120,6 +120,9 @@ def _outcomes() -> tuple[Outcome, ...]:
     )
 
 
+_ROOMS = {"fairness-users": "groups", "drift": "groups", "leakage": "features", "proxies": "features"}
+
+
 @dataclass
 class Run:
     """A run's documents, to be changed by a test before the card is written."""
@@ -145,7 +148,7 @@ class Run:
 
     def sources(self, folder: Path) -> CardSources:
         """Write every document into `folder`."""
-        names = ("snapshot", "dataset", "ranker", "rankings", "policy", "verdict", "ranking", "groups")
+        names = ("snapshot", "dataset", "ranker", "rankings", "policy", "verdict", *EVIDENCE_ROLES)
         places = {name: folder / name for name in names}
         for place in places.values():
             place.mkdir(parents=True)
@@ -153,11 +156,11 @@ class Run:
         for name in ("snapshot", "dataset", "ranker", "rankings", "verdict"):
             documents.save(getattr(self, name), places[name] / f"{name}.json")
         for question, held in self.evidence.items():
-            room = places["groups" if question in ("fairness-users", "drift") else "ranking"]
+            room = places[_ROOMS.get(question, "ranking")]
             documents.save(held, room / f"{question}.json")
             for name, file in held.tables.items():
                 pq.write_table(pa.Table.from_pylist(self.tables[f"{question}.{name}"]), room / file)
-        rooms = (places.pop("ranking"), places.pop("groups"))
+        rooms = tuple(places.pop(role) for role in EVIDENCE_ROLES)
         digests = dict.fromkeys(names, HEX)
         return CardSources.of(**places, evidence=rooms, code=HEX, digests=digests, facts=self.facts)
 
