@@ -1,6 +1,6 @@
 """Evidence on the data itself: what was rejected and left out, how fresh and how large it is, what is missing from it.
 
-Counts and shares over a log are known exactly; they carry no interval.
+Counts and shares over a log are known exactly; they carry no interval. What compares two windows is sampled, and has one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from components.dataset.contract import SPLITS, Dataset
 from components.errors import EvidenceError
 from components.events.contract import DatasetContract, Snapshot, TableCount
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
+from components.evidence.data_values import new_and_missing
 from components.evidence.estimates import exactly
 from components.evidence.quality_words import counted
 from components.evidence.ranked import read_columns
@@ -33,6 +34,8 @@ _BUSY_LEAST = 200
 _LEAST_ACTIVE_HOURS = 30
 """Fewer hours in which a user was seen do not show that they never sleep."""
 _RECENT_DAYS = 7
+_USUAL_LEAST = 50.0
+"""A kind of event with fewer a day varies too much by chance to be compared day by day."""
 
 DAYS_TABLE, SPLITS_TABLE = "data-days.parquet", "data-splits.parquet"
 
@@ -40,7 +43,12 @@ CONVENTIONS = {
     "rejected_share": "Rows in quarantine, by table, of rows read. Reasons are in the details and in quarantine.parquet.",
     "freshness_hours": "From the last event to the moment that the log is judged from (as_of).",
     "volume_ratio": f"Events a day in the last {_RECENT_DAYS} days, median, against the median day before them; days without "
-    "any count, the first and the last day of the log do not.",
+    "any count, the first and the last day of the log do not. All together, and each kind of event of which a usual day has "
+    f"{_USUAL_LEAST:g} and more.",
+    "new_category_share": "Occurrences in test requests of a value that no training request had, of those with a value: "
+    "contexts and users' attributes once a request, items' attributes once an item that was shown (sampled: relevant).",
+    "null_share": "value: users or items whose attribute is unknown. difference: share of such occurrences without a value, "
+    "test requests less training requests; its interval keeps a user's requests together.",
     "unjoined_share": "Events whose user or item its table does not name, as far as that shows: no attribute is known.",
     "late_share": "Events that arrived in a later bucket than they happened in.",
     "join_rate": "Outcomes that name a request which also shows an impression of their item; logged data only.",
@@ -75,6 +83,7 @@ def measure_data(snapshot: Path, dataset: Path, *, out: Path) -> Evidence:
             *_arrival(connection, contract),
             *_bots(connection),
             *_labels(built),
+            *new_and_missing(dataset, built),
             *_windows(dataset, out),
         )
     except duckdb.Error as error:
@@ -135,18 +144,33 @@ def _volume(connection: duckdb.DuckDBPyConnection, out: Path) -> Iterator[Estima
     ).to_arrow_table()
     pq.write_table(days, out / DAYS_TABLE, compression="zstd")
     day = days["day"].cast(pa.int32()).to_numpy()
+    kinds = days["event"].to_numpy(zero_copy_only=False)
+    yield _daily("events", days["events"].to_numpy(), day, within=day)
+    names = sorted(set(kinds.tolist()))
+    for name in names if len(names) > 1 else []:
+        of = kinds == name
+        found = _daily(name, days["events"].to_numpy()[of], day[of], within=day)
+        if found.detail.get("usual", 0.0) >= _USUAL_LEAST:
+            yield found
+
+
+def _daily(subject: str, events: NDArray[np.int64], day: NDArray[np.int32], *, within: NDArray[np.int32]) -> Estimate:
+    """The volume ratio of events by day, over all days of the log."""
     # A day without a row is a day with no events, not a day less.
     totals: NDArray[np.float64] = np.zeros(0)
-    if len(day):
-        totals = np.bincount(day - day.min(), days["events"].to_numpy()).astype(np.float64)
+    if len(within):
+        length = int(within.max() - within.min()) + 1
+        totals = np.bincount(day - within.min(), events, minlength=length).astype(np.float64)
     # The first and the last day may be cut short by the export.
     whole = totals[1:-1]
-    yield _known(
+    before = whole[:-_RECENT_DAYS]
+    return _known(
         "volume_ratio",
         volume_ratio(whole),
-        "events",
+        subject,
         int(whole.sum()),
         days=float(len(whole)),
+        usual=float(np.median(before)) if len(before) else 0.0,
         empty_days=float((whole == 0).sum()),
         recent_empty_days=float((whole[-_RECENT_DAYS:] == 0).sum()),
     )
@@ -301,7 +325,7 @@ def _windows(dataset: Path, out: Path) -> Iterator[Estimate]:
 def _sentences(taken: Snapshot, estimates: tuple[Estimate, ...]) -> Iterator[str]:
     for table in taken.tables:
         yield _table_sentence(table)
-    found = {(estimate.metric, estimate.subject): estimate for estimate in estimates}
+    found = {(e.metric, e.subject): e for e in estimates if e.statistic == "value"}
     fresh = found["freshness_hours", "events"]
     if fresh.value is not None:
         bound = fresh.detail.get("contract_bound")
@@ -314,10 +338,34 @@ def _sentences(taken: Snapshot, estimates: tuple[Estimate, ...]) -> Iterator[str
     volume = found["volume_ratio", "events"]
     if volume.value is not None:
         yield f"The last {_RECENT_DAYS} days hold {volume.value:.2f} times the events of a usual day before them."
+    lost = [e for (metric, subject), e in found.items() if metric == "volume_ratio" and subject != "events"]
+    if lost and (least := min(lost, key=lambda e: e.value or 0.0)).value is not None:
+        yield f"Of the kinds of event, {least.subject} holds up least: {least.value:.2f} times those of a usual day."
+    yield from _changed(estimates)
     bots = found["bot_share", "events"]
     if bots.value:
         likely = counted(int(bots.detail["likely_bots"]), "user")
         yield f"{bots.value:.1%} of the events are of {likely} who may be machines ({bots.detail['tireless']:.0f} never rest)."
+
+
+def _changed(estimates: tuple[Estimate, ...]) -> Iterator[str]:
+    """What test requests hold that training did not know, and what they lack that it had."""
+    new = [e for e in estimates if e.metric == "new_category_share" and e.value is not None]
+    if new:
+        most = max(new, key=lambda e: e.value or 0.0)
+        yield (
+            f"{most.value:.1%} of the test requests' values of {most.subject} were never seen in training, the most of "
+            f"{counted(len(new), 'attribute')}."
+            if most.value
+            else f"No value of {counted(len(new), 'attribute')} is new in the test requests."
+        )
+    nulls = [e for e in estimates if (e.metric, e.statistic) == ("null_share", "difference") and e.value is not None]
+    if nulls:
+        most = max(nulls, key=lambda e: abs(e.value or 0.0))
+        yield (
+            f"{most.subject} is unknown for {most.detail['test']:.1%} in test against {most.detail['train']:.1%} in training, "
+            "the largest change of what is missing."
+        )
 
 
 def _table_sentence(table: TableCount) -> str:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.dataset.build import build_dataset
+from components.dataset.contract import Dataset
 from components.errors import EvidenceError
 from components.events.contract import DatasetContract, Snapshot
 from components.events.declaration import load_contract
 from components.events.shop import generate_shop
 from components.events.snapshot import take_snapshot
-from components.evidence.contract import Evidence
+from components.evidence.contract import Estimate, Evidence
 from components.evidence.data import busy_bound, measure_data, never_rests, volume_ratio
+from components.evidence.data_values import new_and_missing
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def evidence(places: dict[str, Path]) -> Evidence:
 
 
 def _value(evidence: Evidence, metric: str, subject: str) -> float:
-    found = next(e for e in evidence.estimates if (e.metric, e.subject) == (metric, subject))
+    found = next(e for e in evidence.estimates if (e.metric, e.statistic, e.subject) == (metric, "value", subject))
     assert found.value is not None
     assert found.low == found.value == found.high
     assert found.method == "exact"
@@ -197,3 +203,145 @@ def test_a_snapshot_that_cannot_be_read_is_told(places: dict[str, Path], tmp_pat
 
 def test_the_reference_lists_these_metrics(evidence: Evidence, documented: dict[str, set[str]]) -> None:
     assert {estimate.metric for estimate in evidence.estimates} == documented["data"]
+
+
+def _changed(places: dict[str, Path], tmp_path: Path, table: str, change: Callable[[pa.Table], pa.Table]) -> Evidence:
+    """Evidence where a table of the dataset (or of the snapshot, `snapshot/...`) is another."""
+    folder = tmp_path / "changed"
+    for part in ("snapshot", "dataset"):
+        shutil.copytree(places[part], folder / part)
+    path = folder / table
+    pq.write_table(change(pq.read_table(path)), path)
+    out = folder / "evidence"
+    out.mkdir()
+    return measure_data(folder / "snapshot", folder / "dataset", out=out)
+
+
+def _estimate(evidence: Evidence, metric: str, statistic: str, subject: str) -> Estimate:
+    return next(e for e in evidence.estimates if (e.metric, e.statistic, e.subject) == (metric, statistic, subject))
+
+
+def test_values_that_training_never_saw_are_counted_by_the_requests_that_hold_them(
+    places: dict[str, Path], evidence: Evidence, tmp_path: Path
+) -> None:
+    assert all(e.value == 0 for e in evidence.estimates if e.metric == "new_category_share")
+
+    def on_a_watch(requests: pa.Table) -> pa.Table:
+        device = requests["device"].to_pylist()
+        places_ = [place for place, split in enumerate(requests["split"].to_pylist()) if split == "test"]
+        for place in places_[: len(places_) // 4]:
+            device[place] = "watch"
+        return requests.set_column(requests.column_names.index("device"), "device", pa.array(device))
+
+    found = _changed(places, tmp_path, "dataset/requests.parquet", on_a_watch)
+    new = _estimate(found, "new_category_share", "value", "context.device")
+    assert new.value == pytest.approx(0.25, abs=0.01)
+    assert (new.detail["new_values"], new.detail["known_values"], new.method) == (1.0, 3.0, "exact")
+    assert any("context.device were never seen in training" in sentence for sentence in found.sentences)
+    # Prices differ from item to item: a new number is no new category.
+    assert not any(e.subject == "items.price" for e in found.estimates if e.metric == "new_category_share")
+
+
+def test_items_of_a_new_kind_are_counted_by_how_often_they_are_shown(places: dict[str, Path], tmp_path: Path) -> None:
+    rows = pq.read_table(places["dataset"] / "rows.parquet", columns=["request", "item"])
+    requests = pq.read_table(places["dataset"] / "requests.parquet", columns=["request", "split"]).to_pylist()
+    split = {row["request"]: row["split"] for row in requests}
+    shown = [(split[row["request"]], row["item"]) for row in rows.to_pylist()]
+    only_now = {item for part, item in shown if part == "test"} - {item for part, item in shown if part == "train"}
+
+    def renamed(items: pa.Table) -> pa.Table:
+        category = items["category"].to_pylist()
+        for item in only_now:
+            category[item] = "hovercraft"
+        return items.set_column(items.column_names.index("category"), "category", pa.array(category))
+
+    found = _changed(places, tmp_path, "dataset/items.parquet", renamed)
+    now = [item for part, item in shown if part == "test"]
+    category = pq.read_table(places["dataset"] / "items.parquet")["category"].to_pylist()
+    known = [item for item in now if category[item] is not None or item in only_now]
+    new = _estimate(found, "new_category_share", "value", "items.category")
+    assert new.value == pytest.approx(sum(item in only_now for item in known) / len(known), abs=1e-3)
+
+
+def test_a_field_that_stops_arriving_shows_as_a_change_and_one_that_never_came_does_not(
+    places: dict[str, Path], evidence: Evidence, tmp_path: Path
+) -> None:
+    quiet = _estimate(evidence, "null_share", "difference", "context.device")
+    assert quiet.value == 0
+    assert quiet.high is not None
+    # Nobody's is missing, but some users' may be: not more than so many users leave possible.
+    assert 0 < quiet.high < 0.03
+
+    def lost(requests: pa.Table) -> pa.Table:
+        rng = np.random.default_rng(0)
+        gone = [part == "test" and rng.random() < 0.2 for part in requests["split"].to_pylist()]
+        device = [None if at else value for at, value in zip(gone, requests["device"].to_pylist(), strict=True)]
+        return requests.set_column(requests.column_names.index("device"), "device", pa.array(device))
+
+    found = _estimate(
+        _changed(places, tmp_path, "dataset/requests.parquet", lost), "null_share", "difference", "context.device"
+    )
+    assert found.value == pytest.approx(0.2, abs=0.04)
+    assert found.low is not None
+    assert found.low > 0.05
+    assert found.detail["train"] == 0.0
+    assert found.mde is not None
+    assert 0 < found.mde < 0.1
+
+
+def test_the_change_of_what_is_missing_is_covered_by_its_interval(tmp_path: Path) -> None:
+    """Users differ in how often a field of theirs is missing: rows of one user are no independent witnesses."""
+    rng = np.random.default_rng(1)
+    missed = rounds = 0
+    users, each = 120, 12
+    built = SimpleNamespace(context=("device",), mode="logged", requests={"test": users * each})
+    pq.write_table(pa.table({"user": pa.array(range(users), pa.int32())}), tmp_path / "users.parquet")
+    pq.write_table(pa.table({"item": pa.array([], pa.int32())}), tmp_path / "items.parquet")
+    for _ in range(150):
+        habit = rng.beta(0.5, 4.5, users)
+        user = np.tile(np.repeat(np.arange(users), each // 2), 2)
+        gone = rng.random(len(user)) < habit[user] + np.where(np.arange(len(user)) * 2 >= len(user), 0.05, 0.0)
+        split = np.where(np.arange(len(user)) * 2 >= len(user), "test", "train")
+        table = {"request": np.arange(len(user)), "user": user, "split": split, "device": np.where(gone, None, "phone")}
+        pq.write_table(pa.table(table), tmp_path / "requests.parquet")
+        found = next(e for e in new_and_missing(tmp_path, cast(Dataset, built)) if e.statistic == "difference")
+        assert found.low is not None
+        assert found.high is not None
+        # habit + 0.05 may pass 1 for hardly anyone.
+        missed += not found.low <= 0.05 <= found.high
+        rounds += 1
+    assert 0.0 <= missed / rounds <= 0.093  # 95 % stated; the 99 % quantile of misses
+
+
+@pytest.mark.parametrize(("flood", "caught"), [(0.05, False), (0.2, True), (0.5, True)])
+def test_a_flood_of_tireless_users_is_above_a_tenth_from_a_fifth_more_events_on(
+    places: dict[str, Path], evidence: Evidence, tmp_path: Path, flood: float, caught: bool
+) -> None:
+    def flooded(events: pa.Table) -> pa.Table:
+        rng = np.random.default_rng(0)
+        rows = events.take(pa.array(rng.integers(0, events.num_rows, round(flood * events.num_rows))))
+        begin = pc.max(events["ts"]).value - 14 * 86_400_000_000
+        ts = pa.array(begin + rng.integers(0, 14 * 86_400_000_000, rows.num_rows)).cast(events["ts"].type)
+        crawlers = pa.array([f"crawler-{at}" for at in rng.integers(0, 3, rows.num_rows)]).cast(events["user_id"].type)
+        for name, column in (("ts", ts), ("ingested_at", ts), ("user_id", crawlers)):
+            rows = rows.set_column(rows.column_names.index(name), events.schema.field(name), column)
+        return pa.concat_tables([events, rows])
+
+    found = _value(_changed(places, tmp_path, "snapshot/events.parquet", flooded), "bot_share", "events")
+    before = _value(evidence, "bot_share", "events")
+    assert found == pytest.approx((flood + before) / (1 + flood), abs=0.01)
+    assert (found > 0.1) is caught
+
+
+def test_a_kind_of_event_that_stops_arriving_shows_though_the_log_is_as_large_as_ever(
+    places: dict[str, Path], evidence: Evidence, tmp_path: Path
+) -> None:
+    def without_clicks(events: pa.Table) -> pa.Table:
+        end = pc.max(events["ts"]).value
+        recent = pc.greater(events["ts"].cast(pa.int64()), end - 8 * 86_400_000_000)
+        return events.filter(pc.invert(pc.and_(recent, pc.equal(events["event"].cast(pa.string()), "click"))))
+
+    found = _changed(places, tmp_path, "snapshot/events.parquet", without_clicks)
+    assert _value(found, "volume_ratio", "events") > 0.8 * _value(evidence, "volume_ratio", "events")
+    assert _value(found, "volume_ratio", "click") == 0.0
+    assert "click holds up least: 0.00 times" in " ".join(found.sentences)
