@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.evidence.contract import Estimate
+from components.evidence.contract import Estimate, Statistic
 from components.evidence.distance import Counted, Distance
 from components.evidence.drift_history import Null
 from components.evidence.drift_null import NULL_LEVEL
@@ -37,7 +37,7 @@ CONVENTIONS = {
     "missing values are left out of it.",
     "missing": f"A column named 'x{MISSING}' is the distance between the shares of rows in which x has no value.",
     "mix": "A column named 'mix of x' is a declared context or attribute of the users, one value a request; unknown is a value, "
-    "all but the 50 commonest are one. It weighs nothing in the model (importance 0, detail.mix 1).",
+    "all but the 50 commonest are one. Metrics mix_distance and mix_ratio, made as distance and drift_ratio are.",
     "threshold": f"The larger of {PRACTICAL_BOUND} and detail.null: the distance, noise of few users taken off, that one "
     f"window in {1 / (1 - NULL_LEVEL):.0f} exceeds while nothing is wrong; absent where there is no history. From "
     "detail.null_pairs pairs of earlier windows of this log (as long as the two windows, whole weeks earlier, past the "
@@ -109,7 +109,6 @@ def column_estimates(
             "null_pairs": float(column.null.pairs) if column.null else 0.0,
             "null_days": float(column.null.days) if column.null else 0.0,
             "importance": column.importance,
-            "mix": float(column.mix),
             "noise": found.noise,
             "evidently": drawn.distance if drawn else nothing,
             "evidently_default_flag": float(drawn.default_flag) if drawn else nothing,
@@ -118,10 +117,10 @@ def column_estimates(
         }
     )
 
-    def estimate(metric: str, scale: float, least: float) -> Estimate:
+    def estimate(metric: str, statistic: Statistic, scale: float, least: float) -> Estimate:
         return Estimate(
             metric=metric,
-            statistic="value" if metric == "distance" else "ratio",
+            statistic=statistic,
             subject=column.name,
             versus="reference",
             segment={},
@@ -137,7 +136,8 @@ def column_estimates(
             detail=detail,
         )
 
-    return estimate("distance", 1.0, 0.0), estimate("drift_ratio", column.threshold, column.threshold)
+    names = ("mix_distance", "mix_ratio") if column.mix else ("distance", "drift_ratio")
+    return estimate(names[0], "value", 1.0, 0.0), estimate(names[1], "ratio", column.threshold, column.threshold)
 
 
 def default_share(drawn: Mapping[str, Evidently], n_users: int, n_requests: int) -> list[Estimate]:

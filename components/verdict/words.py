@@ -20,8 +20,8 @@ _OTHERS = {
     "catalogue": "its share of the catalogue",
     "predicted": "what was predicted",
 }
-DRIFT_RATIO = "drift_ratio"
-"""Against the reference period, but counted in its own thresholds."""
+DRIFT_RATIOS = ("drift_ratio", "mix_ratio")
+"""Against the reference period, but counted in their own thresholds."""
 FEATURE_AUC = "feature_auc"
 """What a feature tells of an attribute, which is no rival of it."""
 _MOST_DECIMALS = 6
@@ -30,7 +30,7 @@ _MOST_DECIMALS = 6
 def metric_words(metric: str) -> str:
     """`NDCG@10`, `hit rate@5`."""
     name, at, cutoff = metric.partition("@")
-    if metric == DRIFT_RATIO:
+    if metric in DRIFT_RATIOS:
         return "drift"
     return f"{' '.join(_ACRONYMS.get(word, word) for word in name.split('_'))}{at}{cutoff}"
 
@@ -126,7 +126,7 @@ def _found(estimate: Estimate, limit: float) -> str:
         way = "below" if value < 0 else "above"
         return f"is {_figure(abs(value), decimals)} {way} {_other(estimate.versus)}"
     if estimate.statistic == "ratio":
-        other = "its threshold" if estimate.metric == DRIFT_RATIO else _other(estimate.versus)
+        other = "its threshold" if estimate.metric in DRIFT_RATIOS else _other(estimate.versus)
         return f"is {_figure(value, decimals)} times {other}"
     if estimate.statistic == "change":
         return f"changed by {_figure(value, decimals, signed=True)} against {_other(estimate.versus)}"

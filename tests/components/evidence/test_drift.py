@@ -162,7 +162,7 @@ def shifted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Windows, Evidence
 
 def test_our_distance_is_evidentlys(shifted: tuple[Windows, Evidence, Path]) -> None:
     _, evidence, _ = shifted
-    distances_ = [estimate for estimate in evidence.estimates if estimate.metric == "distance"]
+    distances_ = [estimate for estimate in evidence.estimates if estimate.metric.endswith("distance")]
     assert {estimate.subject for estimate in distances_} == {
         "score", "label", *_FEATURES, *_MIX,
     }  # fmt: skip
@@ -178,7 +178,7 @@ def test_a_moved_column_is_shown_to_have_drifted_and_the_others_are_not(
     assert moved.low is not None
     assert moved.low > 1
     for name in ("steady", "plan", "label", *_MIX):
-        quiet = _of(evidence, "drift_ratio", name)
+        quiet = _of(evidence, "mix_ratio" if name in _MIX else "drift_ratio", name)
         assert quiet.high is not None
         assert quiet.high < 1
     share = _of(evidence, "drifted_importance", "candidate")
@@ -188,11 +188,10 @@ def test_a_moved_column_is_shown_to_have_drifted_and_the_others_are_not(
 
 def test_another_crowd_is_drift_of_the_mix_and_of_nothing_else(tmp_path: Path) -> None:
     evidence = _measured(_write(tmp_path / "w", shift=0.0, phones=0.75), tmp_path / "evidence")
-    shown = {e.subject for e in evidence.estimates if e.metric == "drift_ratio" and e.low is not None and e.low > 1}
-    assert shown == {"mix of device", "mix of all contexts"}
-    of_mix = {e.subject for e in evidence.estimates if e.metric == "drift_ratio" and e.detail["mix"] == 1}
-    assert of_mix == set(_MIX)
-    assert _of(evidence, "drift_ratio", "mix of device").n_requests == 100
+    ratios = [e for e in evidence.estimates if e.statistic == "ratio"]
+    assert {e.subject for e in ratios if e.low is not None and e.low > 1} == {"mix of device", "mix of all contexts"}
+    assert {e.subject for e in ratios if e.metric == "mix_ratio"} == set(_MIX)
+    assert _of(evidence, "mix_ratio", "mix of device").n_requests == 100
     assert _of(evidence, "drifted_importance", "candidate").high == 0.0
     assert "mix of device" in evidence.sentences[0]
 
@@ -201,21 +200,21 @@ def test_intervals_of_inputs_and_of_the_mix_hold_together_and_the_score_stands_a
     shifted: tuple[Windows, Evidence, Path],
 ) -> None:
     _, evidence, _ = shifted
-    families = {e.subject: e.family for e in evidence.estimates if e.metric == "drift_ratio"}
+    families = {e.subject: e.family for e in evidence.estimates if e.statistic == "ratio"}
     assert families == {
         "score": "",
         "label": "",
         **dict.fromkeys(_FEATURES, "drift_ratio: leading inputs"),
-        **dict.fromkeys(_MIX, "drift_ratio: mix"),
+        **dict.fromkeys(_MIX, "mix_ratio: mix"),
     }
 
 
 def test_every_column_says_how_small_a_movement_would_have_shown(shifted: tuple[Windows, Evidence, Path]) -> None:
     _, evidence, _ = shifted
     for estimate in evidence.estimates:
-        if estimate.metric in ("distance", "drift_ratio"):
+        if estimate.versus == "reference" and estimate.subject != "candidate":
             assert estimate.mde is not None
-            assert estimate.mde > (0 if estimate.metric == "distance" else 1)
+            assert estimate.mde > (1 if estimate.statistic == "ratio" else 0)
 
 
 def test_what_rose_every_week_before_is_no_alarm_when_it_rises_again(tmp_path: Path) -> None:
@@ -312,7 +311,7 @@ def test_values_that_go_missing_are_drift_even_if_those_left_look_the_same(tmp_p
 
 def test_what_evidently_would_say_alone_is_kept_beside(shifted: tuple[Windows, Evidence, Path]) -> None:
     _, evidence, _ = shifted
-    flags = {e.subject: e.detail["evidently_default_flag"] for e in evidence.estimates if e.metric == "distance"}
+    flags = {e.subject: e.detail["evidently_default_flag"] for e in evidence.estimates if e.metric.endswith("distance")}
     assert flags["moved"] == 1.0
     share = _of(evidence, "evidently_default_share", "candidate")
     assert share.value == pytest.approx(sum(flags.values()) / len(flags))
