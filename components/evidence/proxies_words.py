@@ -30,7 +30,8 @@ CONVENTIONS = {
     "lists_auc": "The same from what the candidate shows: how high it scores, and each category's and provider's share of "
     "the user's exposure in the first k ranks.",
     "learning": f"Users are drawn into blocks: {FIRST_SHARE:.0%} are only learned from, the others asked about in {BLOCKS} "
-    "blocks, each by models of the users before it. More users would teach a better model: the figure is what these teach.",
+    "blocks, each by models of the users before it. More users would teach a better model: the figure is what these "
+    "teach, and may be less than the best single feature tells, because a learner must find it among all others.",
     "inputs_macro_auc, lists_macro_auc": "Mean over the values of an attribute, each counting the same.",
     "feature_auc": "The best of the feature's columns for the value that it tells best, in whichever direction, high, low or "
     "middling. Limits: the largest of all columns and values, which hold together. Value: chosen on four fifths of "
