@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from components.artifacts.strict_yaml import Declared, Filled, Number, Text, parse_model, read_text
 from components.errors import Fault, FaultyInputError, InputError
 from components.evidence.contract import Question, Statistic
 from components.ranker.contract import INCUMBENT
-from components.verdict.strict_yaml import Declared, Filled, Number, Text, parse_model, read_text
 
 POLICY_FILE = "policy.yaml"
 

@@ -19,8 +19,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from components.artifacts import documents
+from components.artifacts.strict_yaml import Declared, Number, Text, read_model
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence, Question, Statistic
-from components.verdict.strict_yaml import Declared, Number, Text, read_model
 
 Key = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 

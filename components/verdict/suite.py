@@ -29,6 +29,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from components.artifacts.digests import digest_bytes, digest_json
+from components.artifacts.strict_yaml import Declared, Filled, Text, parse_model, read_text
 from components.errors import Fault, FaultyInputError, InputError, nearest
 from components.evidence.contract import Estimate, Question
 from components.verdict.contract import Outcome
@@ -36,7 +37,6 @@ from components.verdict.judging import judge
 from components.verdict.outcomes import is_passed, is_waivable, stopping_messages
 from components.verdict.policy import POLICY_FILE, Policy, parse_policy, policy_folder
 from components.verdict.samples import Changes, as_evidence, changed, read_sample
-from components.verdict.strict_yaml import Declared, Filled, Text, parse_model, read_text
 
 SUITE_FILE = "suite.yaml"
 

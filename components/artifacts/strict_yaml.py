@@ -1,8 +1,9 @@
-"""YAML as the verdict room reads it: nothing repeated, nothing guessed, every fault of a file in one error.
+"""YAML as rankgate reads what a person declares: nothing repeated, nothing guessed, every fault of a file in one error.
 
-A policy decides what is released, so its text must mean what it seems to mean. YAML 1.1 keeps the last of two equal keys,
-reads the country code NO as false, 1:30 as ninety and 2026-01-01 as a date; here a repeated key is refused and only the
-words of YAML 1.2's core schema (true, false, null, decimal numbers) are anything but text.
+A policy decides what is released and re-rank rules decide what is shown, so their text must mean what it seems to mean.
+YAML 1.1 keeps the last of two equal keys, reads the country code NO as false, 1:30 as ninety and 2026-01-01 as a date; here a
+repeated key is refused and only the words of YAML 1.2's core schema (true, false, null, decimal numbers) are anything but
+text.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.artifacts.strict_yaml import parse_value
 from components.errors import InputError
-from components.verdict.strict_yaml import parse_value
 
 
 @pytest.mark.parametrize(
