@@ -35,6 +35,7 @@ from components.evidence.leakage_figures import (
     future_estimates,
     moments_table,
     power_estimates,
+    unmeasured,
 )
 from components.evidence.leakage_overlap import known_when, late_rows, returning_users, shared_requests, shared_rows
 from components.evidence.leakage_past import Compared, compare, latest_requests, moments_of, tables_as_of
@@ -86,11 +87,13 @@ def measure_leakage(
     compared = tuple(_without_future(snapshot, data, contract, requests, rows, rankings, features, seed=seed))
     progress("what each feature does alone")
     train = _on_training(rows, data, requests, labels, features, seed=seed)
-    test = _on_test(ranked, rankings, data, features, seed=seed) if data.manifest.mode == "logged" else None
+    logged = data.manifest.mode == "logged"
+    test = _on_test(ranked, rankings, data, features, seed=seed) if logged else None
     progress("overlap of training and test")
     estimates = [
         *future_estimates(compared, features, _users(requests, compared)),
-        *(estimate for part in (test, train) if part for estimate in power_estimates(part, seed=seed)),
+        *(power_estimates(test, seed=seed) if test else unmeasured("test", features) if logged else ()),
+        *(power_estimates(train, seed=seed) if train else unmeasured("train", features)),
         *(change_estimates(train, test, seed=seed) if test and train else ()),
         *_overlap(snapshot, data, contract, requests, labels),
     ]

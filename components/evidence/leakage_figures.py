@@ -68,6 +68,13 @@ def power_estimates(found: Measured, *, seed: int) -> Iterator[Estimate]:
         yield from _against_model(found, ordered.estimate[0] < 0.5, seed=seed)
 
 
+def unmeasured(split: str, features: Sequence[str]) -> Iterator[Estimate]:
+    """What would have been measured on the rows of a split that has none: without a value, so that a gate blocks."""
+    for name in features:
+        for metric in ("power", "told"):
+            yield exactly(None, metric=f"{metric}@{split}", subject=name, n_users=0, n_requests=0)
+
+
 def without_direction(found: Intervals, constant: NDArray[np.bool_]) -> Intervals:
     """A c-index whichever way round: 0.3 orders as well as 0.7. Limits that hold 0.5 reach down to it.
 
@@ -89,7 +96,9 @@ def _shares(gained: Floats, uncertain: Floats, *, seed: int) -> Intervals:
     sizes = np.repeat(uncertain[:, None], gained.shape[1], axis=1)
     found = pooled_means(gained, sizes, seed=seed, level=LEVEL, simultaneous=True)
     nothing = ~gained.any(axis=0)
-    return replace(found, low=np.where(nothing, 0.0, found.low), high=np.where(nothing, 0.0, found.high))
+    # Nothing tells more than all. Below, a limit says only that a column misleads, and there the sample may not bound it.
+    low, high = np.clip(found.low, -1.0, 1.0), np.clip(found.high, -1.0, 1.0)
+    return replace(found, low=np.where(nothing, 0.0, low), high=np.where(nothing, 0.0, high))
 
 
 def _of_requests(found: Measured, *, seed: int) -> Iterator[Estimate]:

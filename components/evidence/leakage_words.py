@@ -17,7 +17,7 @@ CONVENTIONS = {
     "count half, whichever way round: 0.5 is no order, 1 is a copy of the label. Mean over a user's requests, then over "
     "users. A missing number ranks below all others; categories are ordered by the rates of other users.",
     "told": "Share of the label's uncertainty (log-likelihood) that the feature alone removes, by the rates of other users "
-    "within up to 64 bins of equal mass, missing being one: 0 is nothing, 1 is a copy of the label, in any shape.",
+    "within up to 64 bins of equal mass, missing being one: 0 is nothing, 1 is a copy of the label, in any shape. Below 0 its bins mislead; limits are cut at -1 and 1.",
     "outcome_told": "The same of whether a request led to anything, for features that are the same for all its rows.",
     "power against train": "Test less training, on users with both. Below 0: the feature knew the training rows better than "
     "those of the weeks after, as one that was filled in afterwards does.",
