@@ -93,6 +93,8 @@ def describe(attribute: str, estimates: Sequence[Estimate], told: dict[str, str]
             sentences.append(
                 f"Features shown to tell {name} better than AUC {STANDS_IN:g} carry {carried.low:.0%} of the model; "
                 f"up to {carried.high:.0%} cannot be ruled out."
+                if carried.high
+                else f"That a feature which the model uses tells {name} better than AUC {STANDS_IN:g} is ruled out."
             )
     if few:
         sentences.append(

@@ -57,8 +57,8 @@ def _together(opened: Opened, found: tuple[Estimate, ...]) -> Picture | None:
     ]
     best, shown = known[0], sum((e.low or 0.0) > _GUESS for e in known)
     takeaway = (
-        f"{segment(best.segment)} is told best, with AUC {interval(best, 2)}; of {counted(len(known), 'value')} "
-        f"{number(shown)} {'is' if shown < 2 else 'are'} shown to be told better than by a guess."
+        f"{number(shown)} of {counted(len(known), 'value')} {'is' if shown < 2 else 'are'} shown to be told better than by a "
+        f"guess; {segment(best.segment)} is told best, with AUC {interval(best, 2)}."
     )
     reading = f"{_WHAT_AUC_IS}: of one user with the value and one without, the inputs pick the right one in that share of tries."
     if len(known) > len(marks):
