@@ -110,7 +110,7 @@ def measure_leakage(
         reports={},
         libraries={"duckdb": duckdb.__version__, "numpy": np.__version__, "pyarrow": pa.__version__},
         seed=seed,
-        sentences=describe(estimates, outcomes=data.manifest.outcomes),
+        sentences=describe(estimates),
     )
     documents.save(evidence, out / "leakage.json")
     return evidence
@@ -135,12 +135,14 @@ def _without_future(
     columns = {rows: features, watched: [feature for feature in features if feature in held]}
     of_row = {path: read_columns(path, ("request",))["request"].to_numpy().astype(np.int64) for path in columns}
     cuts = [(cut.name, cut.bucket) for cut in data.manifest.cuts]
+    since = -1
     for moment in moments_of(requests, cuts):
-        chosen = {path: latest_requests(of_row[path], bucket, moment, rng=rng) for path in columns}
+        chosen = {path: latest_requests(of_row[path], bucket, moment, since=since, rng=rng) for path in columns}
+        since = moment.bucket
         asked = np.concatenate(list(chosen.values()))
         if not asked.size:
             continue
-        with tables_as_of(snapshot, data, contract, moment=moment, first=int(bucket[asked].min())) as tables:
+        with tables_as_of(snapshot, data, contract, moment=moment, asked=bucket[asked]) as tables:
             for path, numbers in chosen.items():
                 if tables is not None and numbers.size:
                     part = _rows_of(path, numbers, ("request", "item", *columns[path]))

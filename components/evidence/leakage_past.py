@@ -84,17 +84,18 @@ def moments_of(requests: pa.Table, cuts: Sequence[tuple[str, int]]) -> tuple[AsO
     return tuple(AsOf(bucket, name) for bucket, name in sorted(found.items()))
 
 
-def latest_requests(of_row: Ints, bucket: Ints, moment: AsOf, *, rng: np.random.Generator) -> Ints:
+def latest_requests(of_row: Ints, bucket: Ints, moment: AsOf, *, since: int, rng: np.random.Generator) -> Ints:
     """The latest requests that a table has rows of and that were asked by the moment, ascending: at most `ROWS` rows together.
 
     Args:
         of_row: Request of each row of the table.
         bucket: Bucket of each request.
         moment: When the log ends.
+        since: Only requests of later buckets: earlier ones were held against a log that ended there.
         rng: Chooses among the requests of one bucket where there are too many.
     """
     numbers, sizes = np.unique(of_row, return_counts=True)
-    known = bucket[numbers] <= moment.bucket
+    known = (bucket[numbers] > since) & (bucket[numbers] <= moment.bucket)
     numbers, sizes = numbers[known], sizes[known]
     order = np.lexsort((rng.permutation(numbers.size), -bucket[numbers]))
     return np.sort(numbers[order][: max(int(np.searchsorted(np.cumsum(sizes[order]), ROWS, side="right")), 1)])
@@ -139,7 +140,7 @@ def different(one: Matrix, other: Matrix) -> NDArray[np.bool_]:
 
 @contextmanager
 def tables_as_of(
-    snapshot: Path, data: OpenDataset, contract: DatasetContract, *, moment: AsOf, first: int
+    snapshot: Path, data: OpenDataset, contract: DatasetContract, *, moment: AsOf, asked: Ints
 ) -> Iterator[FeatureTables | None]:
     """Bucket tables of what had happened and arrived before the moment; None where that is nothing.
 
@@ -148,12 +149,12 @@ def tables_as_of(
         data: The dataset made of it.
         contract: The snapshot's.
         moment: Where the log ends.
-        first: First bucket that will be asked for: co-visitation is computed for those from there on only.
+        asked: Buckets that will be asked for: co-visitation is computed for those only.
     """
     manifest = data.manifest
     bucket_us = manifest.bucket_seconds * 1_000_000
-    known = [bucket for bucket in data.features.boundaries if bucket <= moment.bucket]
-    needed = [bucket for bucket in known if bucket > first] + [max((b for b in known if b <= first), default=-1)]
+    boundaries = np.array(data.features.boundaries, dtype=np.int64)
+    place = np.unique(np.searchsorted(boundaries, asked, side="right") - 1)
     with tempfile.TemporaryDirectory(prefix="rankgate-leakage-") as folder:
         cut, tables = Path(folder) / "snapshot", Path(folder) / "tables"
         cut.mkdir()
@@ -177,7 +178,7 @@ def tables_as_of(
                 coded.entities,
                 features=manifest.features,
                 bucket_seconds=manifest.bucket_seconds,
-                boundaries=sorted(bucket for bucket in needed if bucket >= 0),
+                boundaries=boundaries[place[place >= 0]].tolist(),
                 outcomes=outcomes_of(contract),
                 impression=impression_of(contract),
                 # A code is a name, not knowledge: values that come later must not give the earlier ones other codes.

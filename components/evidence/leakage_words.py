@@ -12,12 +12,13 @@ CONVENTIONS = {
     "changed_without_future": "The log is cut where validation and test begin and in the busiest bucket of training and of "
     "test, by when events happened and arrived; features of requests asked by then are made again from what is left, with "
     "the dataset's own functions, and compared bit for bit with what was trained on and what was ranked. Counted, not "
-    "sampled: up to 20 000 rows of each at each moment, the latest.",
+    "sampled: at each moment up to 20 000 rows of each, the latest that no earlier moment looked at.",
     "power": "Chance that the feature alone puts an item that was taken above one that was not, of the same request; ties "
     "count half, whichever way round: 0.5 is no order, 1 is a copy of the label. Mean over a user's requests, then over "
     "users. A missing number ranks below all others; categories are ordered by the rates of other users.",
     "told": "Share of the label's uncertainty (log-likelihood) that the feature alone removes, by the rates of other users "
-    "within up to 64 bins of equal mass, missing being one: 0 is nothing, 1 is a copy of the label, in any shape. Below 0 its bins mislead; limits are cut at -1 and 1.",
+    "within up to 64 bins of equal mass, missing being one: 0 is nothing, 1 is a copy of the label, in any shape. Below 0 "
+    "its bins mislead; limits are cut at -1 and 1.",
     "outcome_told": "The same of whether a request led to anything, for features that are the same for all its rows.",
     "power against train": "Test less training, on users with both. Below 0: the feature knew the training rows better than "
     "those of the weeks after, as one that was filled in afterwards does.",
@@ -33,10 +34,9 @@ CONVENTIONS = {
 }
 
 
-def describe(estimates: Sequence[Estimate], *, outcomes: Sequence[str]) -> tuple[str, ...]:
+def describe(estimates: Sequence[Estimate]) -> tuple[str, ...]:
     """The findings in reading order: the future, single features, the label in disguise, overlap."""
-    taken = outcomes[0] if len(outcomes) == 1 else "an outcome"
-    return (*_future(estimates), *_power(estimates, taken), *_told(estimates), *_overlap(estimates))
+    return (*_future(estimates), *_power(estimates), *_told(estimates), *_overlap(estimates))
 
 
 def _future(estimates: Sequence[Estimate]) -> list[str]:
@@ -59,7 +59,7 @@ def _future(estimates: Sequence[Estimate]) -> list[str]:
     ]
 
 
-def _power(estimates: Sequence[Estimate], taken: str) -> list[str]:
+def _power(estimates: Sequence[Estimate]) -> list[str]:
     for split in ("test", "train"):
         found = [
             e for e in estimates if e.metric == f"power@{split}" and e.statistic == "value" and e.value is not None
@@ -69,8 +69,8 @@ def _power(estimates: Sequence[Estimate], taken: str) -> list[str]:
         best = max(found, key=lambda e: (e.value or 0, e.subject))
         rows = "test" if split == "test" else "training"
         sentence = (
-            f"The strongest single feature on {rows} rows, {best.subject}, alone puts {taken} above no outcome of the same "
-            f"request in {best.value:.1%} of pairs ({_percent(best)}; a coin: 50%)"
+            f"The strongest single feature on {rows} rows, {best.subject}, alone puts an item that was taken above one of the "
+            f"same request that was not in {best.value:.1%} of pairs ({_percent(best)}; a coin would in 50%)"
         )
         systems = {e.subject: e.value for e in estimates if e.metric == f"model_power@{split}" and e.value is not None}
         if CANDIDATE in systems:
