@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from components.evidence.contract import Question
-from pipelines.trials.planting import features, log, rankings, scores
+from pipelines.trials.planting import features, log, rankings, rows, scores
 from pipelines.trials.worlds import Parts
 
 Promise = Literal["never", "seldom", "caught", "told"]
@@ -83,6 +84,18 @@ _MARGINS = (
 )
 
 
+_LEAKAGE = (
+    "leakage-future",
+    "leakage-power",
+    "leakage-power-training",
+    "leakage-model",
+    "leakage-label",
+    "leakage-label-training",
+    "leakage-requests",
+    "leakage-hindsight",
+)
+
+
 def _users(values: Mapping[str, str]) -> Callable[[Planting], Parts]:
     return lambda at: rankings.turned_round(
         at.parts, at.out, users=rankings.users_where(at.parts, values), share=at.strength, rng=at.rng
@@ -96,6 +109,8 @@ def _buried(at: Planting) -> Parts:
 
 BURIED = "provider-01"
 """The shop's largest provider."""
+NEWCOMERS: Mapping[str, str] = {"history": "none"}
+"""The group that every dataset has."""
 
 HARMS: tuple[Harm, ...] = (
     Harm(
@@ -128,6 +143,18 @@ HARMS: tuple[Harm, ...] = (
         strengths=_MARGINS,
         plant=_users({"country": "DE", "gender": "female"}),
         scaled_by=Subject(versus="rest", segment={"country": "DE", "gender": "female"}),
+        peers=("fixed-ndcg", "fairlearn-4/5"),
+    ),
+    Harm(
+        name="spoiled-new-users",
+        title="Ranking spoiled for users without history",
+        targets={"shop": ("fairness-users",)},
+        questions=("quality", "fairness-users"),
+        strengths=_MARGINS,
+        plant=lambda at: rankings.turned_round(
+            at.parts, at.out, users=rankings.users_without_history(at.parts), share=at.strength, rng=at.rng
+        ),
+        scaled_by=Subject(versus="rest", segment=NEWCOMERS),
         peers=("fixed-ndcg", "fairlearn-4/5"),
     ),
     Harm(
@@ -192,6 +219,18 @@ HARMS: tuple[Harm, ...] = (
         peers=("evidently-preset",),
     ),
     Harm(
+        name="drift-mix",
+        title="Another mix of devices, nothing else",
+        targets={"shop": ("drift-mix",)},
+        questions=("drift",),
+        strengths=(
+            Strength("a quarter moves", 0.25, "told"),
+            Strength("three quarters move", 0.75, "caught"),
+        ),
+        plant=lambda at: features.mix_changed(at.parts, at.out, context="device", share=at.strength, rng=at.rng),
+        peers=("evidently-preset",),
+    ),
+    Harm(
         name="season",
         title="A season that was there before (no harm)",
         targets={"shop": ("drift-features", "drift-importance", "drift-score")},
@@ -201,6 +240,70 @@ HARMS: tuple[Harm, ...] = (
             at.parts, at.out, names=features.by_importance(at.parts)[:5], height=at.strength
         ),
         peers=("evidently-preset",),
+    ),
+    Harm(
+        name="leaked-label",
+        title="A feature that has seen the label",
+        targets={"shop": _LEAKAGE},
+        questions=("leakage", "quality"),
+        strengths=(
+            Strength("the label itself", inf, "caught"),
+            Strength("2 SD apart", 2.0, "caught"),
+            Strength("0.5 SD apart", 0.5, "caught"),
+        ),
+        plant=lambda at: rows.leaked(
+            at.base,
+            at.parts,
+            at.out,
+            feature=features.by_importance(at.parts)[-1],
+            power=at.strength,
+            rng=at.rng,
+            seed=2 * at.seed + 1,
+        ),
+        peers=("fixed-ndcg",),
+        costly=True,
+    ),
+    Harm(
+        name="told-afterwards",
+        title="A context column written down after the click",
+        targets={"shop": _LEAKAGE},
+        questions=("data", "leakage", "quality"),
+        strengths=(
+            Strength("after every click", 1.0, "caught"),
+            Strength("after two clicks in three", 0.67, "caught"),
+            Strength("after one click in five", 0.2, "told"),
+        ),
+        plant=lambda at: log.told_afterwards(at.base, at.parts, at.out, share=at.strength, rng=at.rng, seed=at.seed),
+        peers=("fixed-ndcg",),
+        costly=True,
+    ),
+    Harm(
+        name="looking-ahead",
+        title="Features that look ahead",
+        targets={"shop": _LEAKAGE},
+        questions=("leakage",),
+        strengths=(Strength("by an hour", 1.0, "caught"), Strength("by a day", 24.0, "caught")),
+        plant=lambda at: rows.looking_ahead(at.parts, at.out, hours=at.strength),
+    ),
+    Harm(
+        name="proxy",
+        title="A feature that stands in for gender",
+        targets={"shop": ("proxies-features", "proxies-inputs")},
+        questions=("proxies",),
+        strengths=(
+            Strength("0.5 SD apart", 0.5, "told"),
+            Strength("2 SD apart", 2.0, "caught"),
+            Strength("4 SD apart", 4.0, "caught"),
+        ),
+        plant=lambda at: rows.standing_in(
+            at.parts,
+            at.out,
+            feature=features.by_importance(at.parts)[0],
+            attribute="gender",
+            value="female",
+            power=at.strength,
+            rng=at.rng,
+        ),
     ),
     Harm(
         name="stale",

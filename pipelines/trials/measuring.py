@@ -13,6 +13,8 @@ from components.evidence.data import measure_data
 from components.evidence.drift import measure_drift
 from components.evidence.exposure import measure_provider_fairness
 from components.evidence.fairness import measure_user_fairness
+from components.evidence.leakage import measure_leakage
+from components.evidence.proxies import measure_proxies
 from components.evidence.quality import measure_quality
 from components.verdict.contract import Outcome
 from components.verdict.judging import judge
@@ -26,6 +28,8 @@ Measure = Callable[[Parts, Path, int], Evidence]
 
 MEASURES: Mapping[Question, Measure] = {
     "data": lambda run, out, seed: measure_data(run.snapshot, run.dataset, out=out),  # noqa: ARG005  exact: no seed
+    "leakage": lambda run, out, seed: measure_leakage(run.snapshot, run.dataset, run.rankings, out=out, seed=seed),
+    "proxies": lambda run, out, seed: measure_proxies(run.dataset, run.ranker, run.rankings, out=out, seed=seed),
     "quality": lambda run, out, seed: measure_quality(run.dataset, run.rankings, out=out, seed=seed),
     "calibration": lambda run, out, seed: measure_calibration(run.dataset, run.rankings, out=out, seed=seed),
     "fairness-users": lambda run, out, seed: measure_user_fairness(run.dataset, run.rankings, out, out=out, seed=seed),

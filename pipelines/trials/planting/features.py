@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,14 +47,27 @@ def column_moved(parts: Parts, out: Path, *, name: str, by: float) -> Parts:
 
 
 def mix_changed(parts: Parts, out: Path, *, context: str, share: float, rng: np.random.Generator) -> Parts:
-    """Test requests of every value of a context but the commonest left out with chance `share`: another mix, equal behaviour."""
-    table = pq.read_table(parts.rankings / _WATCHED)
-    test = _is_test(table)
-    code = table[context].to_numpy()
-    common = _commonest(code[test])
-    request = table["request"].to_numpy()
-    dropped = rng.random(int(request.max()) + 1) < share
-    return _written(parts, out, table.filter(pa.array(~(test & (code != common) & dropped[request]))))
+    """A share of the test requests of every value of a context but the commonest come with the commonest instead.
+
+    Who asks, what they are shown and what they do stays as it was: the mix alone has changed.
+    """
+    requests = pq.read_table(parts.dataset / "requests.parquet")
+    value = requests[context].to_pylist()
+    of_test = pc.equal(requests["split"].cast(pa.string()), "test").to_numpy(zero_copy_only=False)
+    common = Counter(held for held, test in zip(value, of_test.tolist(), strict=True) if test).most_common(1)[0][0]
+    moved = of_test & np.array([held != common for held in value]) & (rng.random(len(value)) < share)
+    told = pa.array([common if change else held for held, change in zip(value, moved.tolist(), strict=True)])
+    changed = copied(parts, out, "dataset", without=("requests.parquet",))
+    done = requests.set_column(requests.column_names.index(context), context, told.cast(requests[context].type))
+    pq.write_table(done, changed.dataset / "requests.parquet")
+    table, name = pq.read_table(parts.rankings / _WATCHED), f"context_{context}"
+    of_row = np.isin(table["request"].to_numpy(), requests["request"].to_numpy()[moved])
+    code = table[name].to_numpy()
+    of_common = np.isin(
+        table["request"].to_numpy(), requests["request"].to_numpy()[np.array([held == common for held in value])]
+    )
+    recoded = np.where(of_row, code[of_common][0], code).astype(np.float32)
+    return _rescored(changed, out, _with(table, name, recoded))
 
 
 def season(parts: Parts, out: Path, *, names: Sequence[str], height: float) -> Parts:
@@ -102,8 +116,3 @@ def _is_test(table: pa.Table) -> Bools:
 
 def _with(table: pa.Table, name: str, values: NDArray[np.float32]) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, pa.array(values))
-
-
-def _commonest(codes: NDArray[np.floating]) -> float:
-    values, counts = np.unique(codes, return_counts=True)
-    return float(values[counts.argmax()])

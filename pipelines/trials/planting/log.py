@@ -16,6 +16,7 @@ from components.errors import InputError
 from components.events.contract import DatasetContract
 from components.events.declaration import load_contract
 from components.events.snapshot import take_snapshot
+from pipelines.trials.planting.rows import trained
 from pipelines.trials.worlds import Parts
 
 _DAY_US = 86_400_000_000
@@ -55,6 +56,26 @@ def flooded(base: Path, parts: Parts, out: Path, *, share: float, rng: np.random
     contract = flooding / "dataset.yaml"
     contract.write_bytes((source / "dataset.yaml").read_bytes())
     return _again(load_contract(contract), flooding, parts, out, seed=seed)
+
+
+def told_afterwards(base: Path, parts: Parts, out: Path, *, share: float, rng: np.random.Generator, seed: int) -> Parts:
+    """A context column that is written down after the outcome: in a share of the requests with a click it says so.
+
+    It is `device`: `tablet` after a click, `mobile` in all others. Everything is made again from the log, and a ranker is
+    trained on it.
+    """
+    source, telling = base / "source", out / "source"
+    (telling / "events").mkdir(parents=True)
+    events = pa.concat_tables([pq.read_table(file) for file in sorted((source / "events").glob("*.parquet"))])
+    clicked = pc.unique(events.filter(pc.equal(events["event"], "click"))["request_id"]).drop_null()
+    told = clicked.filter(pa.array(rng.random(len(clicked)) < share))
+    device = pc.if_else(pc.is_in(events["request_id"], value_set=told), "tablet", "mobile")
+    done = events.set_column(events.column_names.index("device"), "device", device)
+    pq.write_table(done, telling / "events" / "all.parquet")
+    for name in ("users.parquet", "items.parquet", "dataset.yaml"):
+        (telling / name).write_bytes((source / name).read_bytes())
+    changed = _again(load_contract(telling / "dataset.yaml"), telling, parts, out, seed=seed)
+    return trained(base, changed, out, seed=2 * seed + 1)
 
 
 def _of_bots(events: pa.Table, share: float, end: int, rng: np.random.Generator) -> tuple[pa.Table, list[str]]:

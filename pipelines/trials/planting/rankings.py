@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from components.artifacts import documents
+from components.dataset.contract import Dataset
 from components.ranker.contract import CANDIDATE, INCUMBENT
 from pipelines.trials.planting.copies import copied
 from pipelines.trials.worlds import Parts
@@ -73,6 +75,14 @@ def users_where(parts: Parts, values: Mapping[str, str]) -> Bools:
     found = np.ones(table.num_rows, dtype=bool)
     for name, value in values.items():
         found &= pc.fill_null(pc.equal(table[name].cast(pa.string()), value), False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def users_without_history(parts: Parts) -> Bools:
+    """Users, by index, who had taken nothing before the test cut."""
+    built = documents.load(Dataset, parts.dataset / "dataset.json")
+    known = pq.read_table(parts.dataset / "history.parquet", columns=["user"]).slice(0, built.cuts[-2].history_rows)
+    found: Bools = np.bincount(known["user"].to_numpy(), minlength=built.users) == 0
     return found
 
 

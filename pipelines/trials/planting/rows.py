@@ -35,7 +35,7 @@ def leaked(
     label = rows["positive"].to_numpy(zero_copy_only=False).astype(np.float64)
     noise = rng.normal(size=len(label)) / power if np.isfinite(power) else 0.0
     changed = _with_column(parts, out, rows, feature, (label + noise).astype(np.float32))
-    return _trained(base, changed, out, seed=seed)
+    return trained(base, changed, out, seed=seed)
 
 
 def looking_ahead(parts: Parts, out: Path, *, hours: float) -> Parts:
@@ -83,7 +83,8 @@ def standing_in(
     return changed
 
 
-def _trained(base: Path, parts: Parts, out: Path, *, seed: int) -> Parts:
+def trained(base: Path, parts: Parts, out: Path, *, seed: int) -> Parts:
+    """The parts with a ranker trained on their dataset, and ranked beside the base's incumbent."""
     ranker, rankings = out / "ranker", out / "rankings"
     ranker.mkdir()
     rankings.mkdir()
