@@ -303,6 +303,20 @@ def small_run() -> Run:
                 ),
                 tables={"providers": "fairness-providers.parquet"},
             ),
+            "leakage": evidence(
+                "leakage",
+                *(
+                    replace(estimate("changed_without_future", 0.0, subject=name, low=0.0, high=0.0), detail={"values": 4000.0})
+                    for name in ("item_click_7d", "item_age_days")
+                ),
+                estimate("power@test", 0.64, subject="item_click_7d"),
+                estimate("power@test", 0.52, subject="item_age_days"),
+                estimate("power@train", 0.62, subject="item_click_7d"),
+                estimate("model_power@test", 0.7),
+                estimate("told@test", 0.06, subject="item_click_7d"),
+                estimate("overlap", 0.0, subject="requests", low=0.0, high=0.0),
+                estimate("returning_users", 0.8, subject="test", low=0.8, high=0.8),
+            ),
             "proxies": evidence(
                 "proxies",
                 *(
