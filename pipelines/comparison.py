@@ -8,6 +8,7 @@ from components.artifacts import documents
 from components.evidence.contract import Estimate, Evidence
 from components.verdict.contract import Verdict
 from pipelines.runs import Run
+from pipelines.waiving import standing
 
 # What a person asks first: overall figures of the candidate, against itself and against baselines.
 _OVERALL_QUESTIONS = {"quality", "calibration", "data"}
@@ -43,7 +44,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         second=second.name,
         inputs=tuple(_inputs(first, second)),
         figures=tuple(_figures(_estimates(first), _estimates(second))),
-        answers=tuple(_answers(_verdict(first), _verdict(second))),
+        answers=tuple(_answers(_decided(first), _decided(second))),
     )
 
 
@@ -106,9 +107,19 @@ def _verdict(run: Run) -> Verdict | None:
     return documents.load(Verdict, run.artifact("verdict") / "verdict.json")
 
 
-def _answers(first: Verdict | None, second: Verdict | None) -> list[ComparisonRow]:
-    one = {outcome.criterion: outcome.answer for outcome in first.outcomes} if first else {}
-    two = {outcome.criterion: outcome.answer for outcome in second.outcomes} if second else {}
-    rows = [_row("verdict", first.answer if first else "—", second.answer if second else "—")]
-    rows += [_row(name, str(one.get(name, "—")), str(two.get(name, "—"))) for name in dict.fromkeys([*one, *two])]
-    return rows
+def _decided(run: Run) -> dict[str, str]:
+    """The verdict and each criterion's answer, with what is waived of them."""
+    verdict = _verdict(run)
+    if verdict is None:
+        return {}
+    stands = standing(run)
+    answers = {
+        o.criterion: f"{o.answer}, waived" if o.criterion in stands.waived else o.answer for o in verdict.outcomes
+    }
+    return {"verdict": stands.beside(verdict.answer), **answers}
+
+
+def _answers(first: dict[str, str], second: dict[str, str]) -> list[ComparisonRow]:
+    return [
+        _row(name, first.get(name, "—"), second.get(name, "—")) for name in dict.fromkeys(["verdict", *first, *second])
+    ]

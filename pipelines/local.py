@@ -56,7 +56,7 @@ def run_locally(request: RunRequest, home: Home, *, watch: Watcher = lambda _: N
     began = time.perf_counter()
     run = home.run_at(request.run)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with _locked(run.folder / "lock", f"run {run.name}"), _shared_store(home):
+    with locked(run), shared_store(home):
         if (result := run.result) and result.state in ("passed", "blocked"):
             return run
         if (run.folder / "request.json").exists():
@@ -191,9 +191,13 @@ def account(run: Run, total_seconds: float) -> RunTiming:
 
 
 @contextmanager
-def _locked(path: Path, subject: str) -> Iterator[None]:
-    """Hold a file's exclusive lock; a killed predecessor's steps get a moment to end."""
-    with path.open("a") as stream:
+def locked(run: Run) -> Iterator[None]:
+    """Hold a run's exclusive lock; a killed predecessor's steps get a moment to end.
+
+    Raises:
+        InputError: If another process goes on holding it.
+    """
+    with (run.folder / "lock").open("a") as stream:
         patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
         while True:
             try:
@@ -202,7 +206,7 @@ def _locked(path: Path, subject: str) -> Iterator[None]:
             except OSError as error:
                 if time.monotonic() > patience:
                     raise InputError(
-                        f"{subject}: another process is working on it; needed it free. "
+                        f"run {run.name}: another process is working on it; needed it free. "
                         "Wait for that one, or stop it and run the same command again."
                     ) from error
                 time.sleep(0.2)
@@ -210,7 +214,7 @@ def _locked(path: Path, subject: str) -> Iterator[None]:
 
 
 @contextmanager
-def _shared_store(home: Home) -> Iterator[None]:
+def shared_store(home: Home) -> Iterator[None]:
     """Keep others from sweeping the store's unfinished outputs; sweep them first where nobody else is at work."""
     home.store.root.mkdir(parents=True, exist_ok=True)
     with (home.store.root / "lock").open("a") as stream:

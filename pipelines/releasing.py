@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from components.approval.contract import Release
 from components.artifacts import documents
@@ -20,32 +21,42 @@ from components.package.contract import Package
 from pipelines.runs import Home, Run
 
 _PROJECT = Path(__file__).resolve().parents[1]
+_SIGNED = ("card", "verdict", "ranker", "policy")
 
 
-def decide_release(run: Run, *, decision: str, key: str, approver: str, reason: str) -> Release:
+def decide_release(
+    run: Run, *, decision: str, key: str, approver: str, reason: str, trusted: Sequence[Path] = ()
+) -> Release:
     """Sign a person's decision over the run's card, verdict, ranker and policy.
 
+    Args:
+        run: The run.
+        decision: `approved` or `refused`.
+        key: Private key: a file or a URI.
+        approver: Who decides.
+        reason: Why.
+        trusted: Public keys of those whose waivers count; needed to approve a blocked run.
+
     Raises:
-        BlockedError: If a blocked run should be approved.
+        BlockedError: If a blocked run should be approved that trusted waivers do not lift.
         InputError: If the run has no card, the key cannot be used, or the approver is the submitter.
     """
     from components.approval import approve as approving
 
-    sign = approving.approve if decision == "approved" else approving.refuse
     with _replacing_folder(run.folder / "approval") as folder:
-        return sign(
-            run=run.name,
-            card=run.artifact("card"),
-            verdict=run.artifact("verdict"),
-            ranker=run.artifact("ranker"),
-            policy=run.artifact("policy"),
-            submitter=run.request.submitted_by,
-            approver=approver,
-            reason=reason,
-            key=key,
-            decided_at=datetime.now(UTC).replace(microsecond=0),
-            out=folder,
-        )
+        told: dict[str, Any] = {
+            "run": run.name,
+            **{role: run.artifact(role) for role in _SIGNED},
+            "submitter": run.request.submitted_by,
+            "approver": approver,
+            "reason": reason,
+            "key": key,
+            "decided_at": datetime.now(UTC).replace(microsecond=0),
+            "out": folder,
+        }
+        if decision == "approved":
+            return approving.approve(**told, waivers=run.waivers, trusted=trusted)
+        return approving.refuse(**told)
 
 
 def verify_release(run: Run, trusted: Sequence[Path]) -> Release:
@@ -70,6 +81,8 @@ def verify_release(run: Run, trusted: Sequence[Path]) -> Release:
         ranker=run.artifact("ranker"),
         policy=run.artifact("policy"),
         trusted=trusted,
+        at=datetime.now(UTC),
+        waivers=run.waivers,
     )
 
 

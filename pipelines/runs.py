@@ -9,6 +9,8 @@
     runs/<run>/failure.json      the error that ended it, if one did
     runs/<run>/run.log           everything the steps printed
     runs/<run>/artifacts/<name>  links into the store
+    runs/<run>/waivers/          signed waivers, one a criterion (`components.approval.waivers`)
+    runs/<run>/rewritten.json    the card as it was written anew when a waiver was signed (`Rewritten`)
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pipelines.request import RunRequest
 SCHEMA_VERSION = 1
 
 HOME_VARIABLE = "RANKGATE_HOME"
+REWRITTEN_FILE = "rewritten.json"
 
 State = Literal["passed", "blocked", "failed", "unfinished"]
 
@@ -68,6 +71,15 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Artefacts that took another's place after the run; what the run itself made stays in the store and in its result."""
+
+    schema_version: int
+    artifacts: dict[str, str]
+    """Tree digest, by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run on disk."""
 
@@ -92,18 +104,31 @@ class Run:
         result = self.result
         return result.state if result else "unfinished"
 
+    @property
+    def waivers(self) -> Path:
+        """Where the waivers of this run lie, if there are any."""
+        return self.folder / "waivers"
+
     def step_records(self) -> dict[str, StepRecord]:
         """Record of each step that has finished, by step."""
         found = (documents.load(StepRecord, path) for path in sorted((self.folder / "steps").glob("*.json")))
         return {record.step: record for record in found}
 
     def artifact_digests(self) -> dict[str, str]:
-        """Tree digest of each artefact made so far; the two evidence folders are told apart by their step."""
+        """Tree digest of each artefact as it is now; the two evidence folders are told apart by their step."""
         digests = {}
         for step, record in self.step_records().items():
             for role, digest in record.outputs.items():
                 digests[f"evidence-{step.removeprefix('measure-')}" if role == "evidence" else role] = digest
-        return digests
+        path = self.folder / REWRITTEN_FILE
+        return digests | (documents.load(Rewritten, path).artifacts if path.exists() else {})
+
+    def rewrite(self, name: str, digest: str) -> None:
+        """Let an artefact in the store take the place of the run's own."""
+        path = self.folder / REWRITTEN_FILE
+        held = documents.load(Rewritten, path).artifacts if path.exists() else {}
+        documents.save(Rewritten(SCHEMA_VERSION, {**held, name: digest}), path)
+        self.link_artifacts()
 
     def artifact(self, name: str) -> Path:
         """Folder of one artefact, bytes checked against its digest.

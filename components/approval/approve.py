@@ -4,39 +4,41 @@ approve, refuse    card, verdict, ranker, policy -> approval.dsse.json
 verify_approval    approval.dsse.json and the same four -> Release, or the reason why not
 
 The decision names the four artefacts by tree digest and every file of them by sha256, so that a later change of any byte,
-in any of them, ends the approval. Who submitted a run cannot decide on it.
+in any of them, ends the approval. Who submitted a run cannot decide on it. A blocked run is approved only if trusted, unexpired
+waivers lie beside it for all that stops it; the decision names these too, and ends with the first of them.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from components.approval.contract import SCHEMA_VERSION, Approval, Release
+from components.approval.belonging import artifact_files, belonging
+from components.approval.contract import SCHEMA_VERSION, Approval, Release, SignedWaiver
 from components.approval.envelope import open_envelope, seal
 from components.approval.keys import open_signer, open_trusted
+from components.approval.lifting import check_card, check_rests_on, lifting_waivers
+from components.approval.people import is_same_person, two_people
 from components.approval.statement import (
     Files,
     Statement,
-    files_of,
     read_statement,
     subjects_of,
     tree_digest,
     write_statement,
 )
-from components.artifacts import documents
+from components.approval.waivers import Judged, valid_waivers, waiver_files
 from components.artifacts.digests import digest_bytes, digest_file
 from components.artifacts.files import write_atomically
-from components.card.contract import Card
-from components.errors import BlockedError, InputError, NotApprovedError
-from components.verdict.contract import FrozenPolicy, Verdict
+from components.errors import InputError, NotApprovedError
 
 APPROVAL_FILE = "approval.dsse.json"
 
 Decision = Literal["approved", "refused"]
+
+_ROLES = ("card", "verdict", "ranker", "policy")
 
 
 def approve(
@@ -52,6 +54,8 @@ def approve(
     key: Path | str,
     decided_at: datetime,
     out: Path,
+    waivers: Path | None = None,
+    trusted: Sequence[Path] = (),
 ) -> Release:
     """Sign the approval of a run and write approval.dsse.json into `out`.
 
@@ -67,17 +71,23 @@ def approve(
         key: The approver's private key: a file, or a URI as `components.approval.keys` has it.
         decided_at: When; must know its time zone.
         out: An existing, empty directory.
+        waivers: Folder of the run's waivers; without one a blocked run cannot be approved.
+        trusted: Public keys of those who may waive: files, or folders of `*.pub`. Needed where the run is blocked.
 
     Raises:
-        BlockedError: If the verdict blocks the run.
-        InputError: If approver and submitter are the same, the artefacts do not belong together, or the key cannot be used.
+        BlockedError: If the verdict blocks the run and not all that stops it is waived by people whose keys are trusted.
+        InputError: If approver and submitter are the same, the artefacts do not belong together, the card tells of other
+            waivers, or a key cannot be used.
     """
-    people = _people(submitter, approver)
-    artifacts = _artifacts(card=card, verdict=verdict, ranker=ranker, policy=policy)
-    found = _consistent(run, card, verdict, policy, artifacts, submitter=people[0])
-    if found.answer != "passed" or any(outcome.blocks for outcome in found.outcomes):
-        raise BlockedError(f"run {run}: a blocked run cannot be approved. {found.summary}")
-    return _sign("approved", run, artifacts, people, reason.strip(), key, decided_at, out)
+    at = _moment(decided_at)
+    people = two_people(submitter=submitter, other=approver, role="approver")
+    artifacts = artifact_files(card=card, verdict=verdict, ranker=ranker, policy=policy)
+    read, found = belonging(run, artifacts, card=card, verdict=verdict, policy=policy, submitter=people[0])
+    held = lifting_waivers(found, Judged(run, found, _two(artifacts), people[0]), waivers, trusted, at=at)
+    check_card(read, held, run=run)
+    if held and waivers:
+        artifacts["waivers"] = _waiver_files(waivers)
+    return _sign("approved", run, artifacts, people, reason.strip(), key, at, out, held)
 
 
 def refuse(
@@ -99,16 +109,26 @@ def refuse(
     Returns:
         The signed decision. It lets nothing out: `verify_approval` says that it was refused.
     """
-    people = _people(submitter, approver)
+    at = _moment(decided_at)
+    people = two_people(submitter=submitter, other=approver, role="approver")
     if not reason.strip():
         raise InputError(f"run {run}: found a refusal without a reason; needed one that its submitter can act on.")
-    artifacts = _artifacts(card=card, verdict=verdict, ranker=ranker, policy=policy)
-    _consistent(run, card, verdict, policy, artifacts, submitter=people[0])
-    return _sign("refused", run, artifacts, people, reason.strip(), key, decided_at, out)
+    artifacts = artifact_files(card=card, verdict=verdict, ranker=ranker, policy=policy)
+    belonging(run, artifacts, card=card, verdict=verdict, policy=policy, submitter=people[0])
+    return _sign("refused", run, artifacts, people, reason.strip(), key, at, out)
 
 
 def verify_approval(
-    approval: Path, *, run: str, card: Path, ranker: Path, verdict: Path, policy: Path, trusted: Sequence[Path]
+    approval: Path,
+    *,
+    run: str,
+    card: Path,
+    ranker: Path,
+    verdict: Path,
+    policy: Path,
+    trusted: Sequence[Path],
+    at: datetime,
+    waivers: Path | None = None,
 ) -> Release:
     """What an approval lets out, after everything about it has been checked.
 
@@ -119,7 +139,9 @@ def verify_approval(
         ranker: The ranker's directory.
         verdict: The verdict's directory.
         policy: The frozen policy's directory.
-        trusted: Public keys of reviewers: files, or folders of `*.pub`.
+        trusted: Public keys of reviewers: files, or folders of `*.pub`. They count for waivers as well.
+        at: The moment for which it is asked; must know its time zone. A waiver that has expired by then ends the approval.
+        waivers: Folder of the run's waivers, which an approval may rest on.
 
     Raises:
         NotApprovedError: If anything does not hold; each break has its own message.
@@ -137,73 +159,26 @@ def verify_approval(
     statement = read_statement(opened.payload, subject=subject)
     _check_decision(statement.approval, run=run, subject=subject)
     try:
-        artifacts = _artifacts(card=card, verdict=verdict, ranker=ranker, policy=policy)
+        artifacts = artifact_files(card=card, verdict=verdict, ranker=ranker, policy=policy)
+        if statement.approval.waivers:
+            artifacts["waivers"] = _waiver_files(waivers)
     except InputError as error:
         raise NotApprovedError(f"{subject}: what was approved is not there. {error}") from error
     _check_subjects(statement, artifacts, subject=subject)
+    submitter = statement.approval.submitter
     try:
-        found = _consistent(run, card, verdict, policy, artifacts, submitter=statement.approval.submitter)
+        read, found = belonging(run, artifacts, card=card, verdict=verdict, policy=policy, submitter=submitter)
     except InputError as error:
         raise NotApprovedError(f"{subject}: was signed over artefacts that do not belong together. {error}") from error
-    if found.answer != "passed" or any(outcome.blocks for outcome in found.outcomes):
-        raise NotApprovedError(f"{subject}: was signed over a verdict that blocks. {found.summary}")
+    held: tuple[SignedWaiver, ...] = ()
+    if statement.approval.waivers:
+        held = valid_waivers(waivers, Judged(run, found, _two(artifacts), submitter), trusted=keys)
+    check_rests_on(statement.approval, found, held, at=_moment(at), subject=subject)
+    try:
+        check_card(read, held, run=run)
+    except InputError as error:
+        raise NotApprovedError(f"{subject}: was signed over artefacts that do not belong together. {error}") from error
     return Release(digest=digest_bytes(opened.payload), approval=statement.approval, key_id=opened.key_id)
-
-
-def is_same_person(one: str, other: str) -> bool:
-    """Whether two names are the same but for case, white space around them and the way their letters are encoded."""
-    return _name(one) == _name(other)
-
-
-def _name(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip().casefold()
-
-
-def _people(submitter: str, approver: str) -> tuple[str, str]:
-    for role, name in (("submitter", submitter), ("approver", approver)):
-        if not name.strip() or not name.strip().isprintable():
-            raise InputError(f"{role}: found {name!r}; needed the name or address of a person.")
-    if is_same_person(submitter, approver):
-        raise InputError(
-            f"approver: found {approver.strip()!r}, who submitted this run; needed another person. "
-            "Nobody decides on their own run."
-        )
-    return submitter.strip(), approver.strip()
-
-
-def _artifacts(**places: Path) -> dict[str, Files]:
-    return {role: files_of(place, role=role) for role, place in places.items()}
-
-
-def _consistent(
-    run: str, card: Path, verdict: Path, policy: Path, artifacts: Mapping[str, Files], *, submitter: str
-) -> Verdict:
-    """The verdict, if card, verdict, ranker and policy speak of one another and of this run; InputError where not."""
-    read = documents.load(Card, card / "card.json")
-    found = documents.load(Verdict, verdict / "verdict.json")
-    frozen = documents.load(FrozenPolicy, policy / "frozen.json")
-    pairs = [
-        ("run", read.run, run),
-        ("submitter", _name(read.submitted_by), _name(submitter)),
-        *(
-            (role, getattr(read.lineage, role), tree_digest(artifacts[role]))
-            for role in ("ranker", "verdict", "policy")
-        ),
-    ]
-    for what, told, needed in pairs:
-        if told != needed:
-            raise InputError(
-                f"run {run}: its card speaks of the {what} {told[:40]}; found {needed[:40]}. "
-                "The card is of another run, or something changed it: run again, and have the new card read."
-            )
-    if read.verdict != found:
-        raise InputError(f"run {run}: its card shows another verdict than verdict.json holds; run again.")
-    if found.policy != frozen or digest_file(policy / "policy.yaml") != frozen.digest:
-        raise InputError(
-            f"run {run}: its verdict was reached under policy {found.policy.name}@{found.policy.version} "
-            f"({found.policy.digest[:12]}); found the policy {frozen.name}@{frozen.version} ({frozen.digest[:12]})."
-        )
-    return found
 
 
 def _sign(
@@ -215,9 +190,8 @@ def _sign(
     key: Path | str,
     decided_at: datetime,
     out: Path,
+    waivers: Sequence[SignedWaiver] = (),
 ) -> Release:
-    if decided_at.tzinfo is None:
-        raise InputError(f"decided_at: found {decided_at.isoformat()} without a time zone; needed one.")
     signer = open_signer(key)
     approval = Approval(
         schema_version=SCHEMA_VERSION,
@@ -226,12 +200,34 @@ def _sign(
         approver=people[1],
         submitter=people[0],
         reason=reason,
-        decided_at=decided_at.astimezone(UTC).isoformat(),
-        **{role: tree_digest(files) for role, files in artifacts.items()},
+        decided_at=decided_at.isoformat(),
+        **{role: tree_digest(artifacts[role]) for role in _ROLES},
+        waivers={signed.waiver.criterion: signed.digest for signed in waivers},
     )
     payload = write_statement(Statement(approval=approval, subjects=subjects_of(artifacts)))
     write_atomically(out / APPROVAL_FILE, seal(payload, signer))
     return Release(digest=digest_bytes(payload), approval=approval, key_id=signer.public_key.keyid)
+
+
+def _moment(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise InputError(f"moment: found {at.isoformat()} without a time zone; needed one.")
+    return at.astimezone(UTC)
+
+
+def _two(artifacts: Mapping[str, Files]) -> dict[str, Files]:
+    return {role: artifacts[role] for role in ("verdict", "policy")}
+
+
+def _waiver_files(folder: Path | None) -> Files:
+    """sha256 of each waiver of a run, by file name."""
+    try:
+        files = {path.name: digest_file(path) for path in waiver_files(folder)}
+    except OSError as error:
+        raise InputError(f"waivers: {error.filename} cannot be read ({error.strerror}).") from error
+    if not files:
+        raise InputError(f"waivers: found none at {folder}; needed those that the approval rests on.")
+    return files
 
 
 def _check_decision(approval: Approval, *, run: str, subject: str) -> None:
@@ -265,11 +261,14 @@ def _check_subjects(statement: Statement, artifacts: Mapping[str, Files], *, sub
         ]
         if told:
             more = f", and {len(told) - 3} more" if len(told) > 3 else ""
+            other = (
+                "the waivers are not those that were" if role == "waivers" else f"the {role} is not the one that was"
+            )
             raise NotApprovedError(
-                f"{subject}: the {role} is not the one that was approved: {', '.join(told[:3])}{more}. "
+                f"{subject}: {other} approved: {', '.join(told[:3])}{more}. "
                 "Restore what was approved, or have the run reviewed again."
             )
-        if tree_digest(files) != getattr(statement.approval, role):
+        if role in _ROLES and tree_digest(files) != getattr(statement.approval, role):
             raise NotApprovedError(
                 f"{subject}: names the {role} {getattr(statement.approval, role)[:12]}, but its subjects are "
                 f"{tree_digest(files)[:12]}; it contradicts itself."

@@ -81,6 +81,17 @@ def open_envelope(content: bytes, *, trusted: Mapping[str, Any], subject: str) -
     return Opened(payload=envelope.payload, key_id=key_id)
 
 
+def read_unchecked(content: bytes, *, subject: str) -> Opened:
+    """The payload of an envelope and the key that it says signed it, the signature unchecked: to show, never to decide by.
+
+    Raises:
+        NotApprovedError: If it is no canonical envelope of our payload type with one signature.
+    """
+    envelope = _parse(content, subject=subject)
+    (key_id,) = envelope.signatures
+    return Opened(payload=envelope.payload, key_id=key_id)
+
+
 def _parse(content: bytes, *, subject: str) -> Any:
     if len(content) > _LARGEST_BYTES:
         raise NotApprovedError(

@@ -12,13 +12,13 @@ from components.card.chapters.data import data
 from components.card.chapters.drift import drift
 from components.card.chapters.glossary import GLOSSARY
 from components.card.chapters.groups import groups
-from components.card.chapters.leakage import leakage
 from components.card.chapters.limits import limitations
 from components.card.chapters.model import model
 from components.card.chapters.providers import providers
 from components.card.chapters.proxies import proxies
 from components.card.chapters.quality import quality
 from components.card.chapters.rules import headline, rules, tally
+from components.card.chapters.waivers import sentence, standing
 from components.card.contract import SCHEMA_VERSION, Card, Purpose
 from components.card.front_matter import front_matter
 from components.card.pages import html_page, markdown_page
@@ -55,6 +55,7 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
         verdict=opened.verdict,
         lineage=sources.lineage,
         libraries=dict(sorted(sources.libraries.items())),
+        waivers=sources.waivers,
     )
     values = _values(card, opened, sections(opened))
     write_atomically(out / "card.html", html_page(values).encode())
@@ -65,24 +66,27 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
 
 def sections(opened: Opened) -> tuple[Section, ...]:
     """What was measured, in reading order; a question without evidence keeps its section and says so."""
-    chapters = (quality, groups, providers, proxies, leakage, calibration, drift, data, model, certainty)
+    chapters = (quality, groups, providers, proxies, calibration, drift, data, model, certainty)
     return tuple(chapter(opened) for chapter in chapters)
 
 
 def _values(card: Card, opened: Opened, shown: tuple[Section, ...]) -> dict[str, object]:
     first = card.verdict.first_release
+    stands = standing(card)
+    waived = {told.criterion: told.until for told in stands.waivers}
     return {
         "card": card,
-        "passed": card.verdict.answer == "passed",
+        "stands": stands,
+        "waived": sentence(stands),
         "summary": headline(card.verdict),
-        "tally": tally(card.verdict),
+        "tally": tally(card.verdict, waived),
         "asked": moment(card.created_at),
         "frozen": moment(card.verdict.policy.frozen_at),
         "against": "No incumbent: a first release" if first else f"Incumbent {short(card.lineage.incumbent)}",
         "users": count(card.rankings.test_users),
         "requests": count(card.rankings.test_requests),
         "catalogue": count(card.rankings.catalogue),
-        "rules": rules(card.verdict),
+        "rules": rules(card.verdict, waived),
         "sections": shown,
         "limits": limitations(opened),
         "not_written": NOT_WRITTEN,

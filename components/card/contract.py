@@ -52,6 +52,22 @@ class Purpose:
 
 
 @dataclass(frozen=True, slots=True)
+class Waived:
+    """A signed waiver as the card tells it. The card believes what it is told; an approval checks every signature."""
+
+    criterion: str
+    waived_by: str
+    reason: str
+    waived_at: str
+    """ISO 8601, UTC."""
+    until: str
+    """Last day on which it holds, ISO 8601, UTC."""
+    digest: str
+    """sha256 of the waiver's payload."""
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     schema_version: int
     run: str
@@ -68,3 +84,5 @@ class Card:
     verdict: Verdict
     lineage: Lineage
     libraries: dict[str, str]
+    waivers: tuple[Waived, ...] = ()
+    """Ordered by criterion; the verdict's own words stay as they are."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.artifacts import documents
-from components.card.contract import Lineage, Purpose
+from components.card.contract import Lineage, Purpose, Waived
 from components.dataset.contract import Dataset
 from components.errors import InputError
 from components.events.contract import DatasetContract, Snapshot
@@ -41,6 +41,8 @@ class CardSources:
     """ISO 8601, UTC."""
     submitted_by: str
     libraries: Mapping[str, str]
+    waivers: tuple[Waived, ...]
+    """Ordered by criterion. Given after the run, which ends without any."""
 
     @classmethod
     def of(
@@ -76,6 +78,7 @@ class CardSources:
             created_at=facts["created_at"],
             submitted_by=facts["submitted_by"],
             libraries=dict(facts["libraries"]),
+            waivers=(),
         )
 
 

@@ -191,8 +191,9 @@ def _differences(expected: Expectation, outcomes: tuple[Outcome, ...]) -> list[s
         differences.append(f"found {len(messages)} violations; needed {expected.violations}{told}")
     waivable = {outcome.criterion for outcome in outcomes if is_waivable(outcome)}
     if waivable != set(expected.waivable):
-        found, needed = (", ".join(sorted(names)) or "none" for names in (waivable, expected.waivable))
-        differences.append(f"found that a waiver could let through: {found}; needed {needed}")
+        told = ", ".join(sorted(waivable)) or "none"
+        needed = ", ".join(sorted(expected.waivable)) or "none"
+        differences.append(f"found that a waiver could let through: {told}; needed {needed}")
     plain = [_plain(message) for message in messages]
     for fragment in expected.messages:
         if not any(_plain(fragment) in message for message in plain):
@@ -214,12 +215,13 @@ def _faults(suite: Suite, policy: Policy) -> list[Fault]:
     for place, case in enumerate(suite.cases):
         if case.name in names[:place]:
             faults.append(Fault(f"cases.{place}.name", repr(case.name), "a name that no other case has"))
-        for key, given in (("answers", case.expect.answers), ("waivable", case.expect.waivable)):
-            faults += [
-                Fault(f"cases.{place}.expect.{key}", repr(name), "the id of a criterion", nearest(name, known))
-                for name in given
-                if name not in known
-            ]
+        named = [("answers", name) for name in case.expect.answers]
+        named += [("waivable", name) for name in case.expect.waivable]
+        faults += [
+            Fault(f"cases.{place}.expect.{key}", repr(name), "the id of a criterion", nearest(name, known))
+            for key, name in named
+            if name not in known
+        ]
         if case.expect.verdict == "passed" and case.expect.violations:
             faults.append(
                 Fault(f"cases.{place}.expect", f"passed with {case.expect.violations} violations", "one or the other")

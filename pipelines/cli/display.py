@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from components.verdict.contract import Finding, Verdict
 from components.verdict.outcomes import by_concern, deciding
 from pipelines.local import StepEvent
 from pipelines.runs import RunTiming
+from pipelines.waiving import Standing
 
 _ANSWER_STYLE = {"pass": "green", "fail": "bold red", "insufficient": "yellow"}
 _STEP_LINES = {
@@ -107,8 +109,19 @@ class StepProgress:
         return table
 
 
-def verdict_table(verdict: Verdict) -> Table:
-    """One row a criterion: its answer, the finding that decided it, its bound, on how many users."""
+def waiver_lines(stands: Standing) -> list[str]:
+    """A sentence for each waiver, as it is told; whether its signature holds is asked by `approve` and `verify`."""
+    lines = []
+    for signed in stands.waivers:
+        held = signed.waiver
+        word = "was waived" if held.criterion in stands.expired else "is waived"
+        expired = ", which has passed" if held.criterion in stands.expired else ""
+        lines.append(f"{held.criterion} {word} by {held.waived_by} until {held.until}{expired}: {held.reason}")
+    return lines
+
+
+def verdict_table(verdict: Verdict, *, waived: Collection[str] = ()) -> Table:
+    """One row a criterion: its answer, whether it is waived, the finding that decided it, its bound, on how many users."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for column, justify in (
         ("", "left"),
@@ -124,6 +137,8 @@ def verdict_table(verdict: Verdict) -> Table:
         word: str = "n/a" if outcome.not_applicable else outcome.answer
         if outcome.answer != "pass" and not outcome.blocks:
             word = f"{word} (noted)"
+        elif outcome.blocks and outcome.criterion in waived:
+            word = f"{word} (waived)"
         table.add_row(
             Text(word, style),
             Text(outcome.title, "" if outcome.blocking else "dim", overflow="fold"),

@@ -12,6 +12,7 @@ import click
 from components.artifacts import documents
 from pipelines.cli.options import json_option
 from pipelines.runs import Home, Run
+from pipelines.waiving import standing
 
 
 @click.command()
@@ -35,6 +36,7 @@ def runs(home: str, as_json: bool) -> None:
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for run in found:
         line = _line(run)
+        line["state"] = ", ".join(filter(None, (line["state"], line["waivers"])))
         table.add_row(*(str(line[key]) for key in ("run", "state", "asked_at", "submitted_by", "incumbent", "seconds")))
     results().print(table)
 
@@ -44,6 +46,7 @@ def _line(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "state": run.state,
+        "waivers": standing(run).words if run.state == "blocked" else "",
         "asked_at": request.asked_at,
         "submitted_by": request.submitted_by,
         "incumbent": request.incumbent_run or "—",
@@ -65,11 +68,12 @@ def show(home: str, name: str, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    from pipelines.cli.display import results, timing_table, verdict_table
+    from pipelines.cli.display import results, timing_table, verdict_table, waiver_lines
 
     console = results()
     request = run.request
-    console.print(f"[bold]{run.name}[/]  {run.state}")
+    stands = standing(run)
+    console.print(f"[bold]{run.name}[/]  {stands.beside(run.state)}")
     console.print(
         f"asked by {request.submitted_by} at {request.asked_at}; seed {request.seed}, {request.threads} threads"
     )
@@ -77,9 +81,11 @@ def show(home: str, name: str, as_json: bool) -> None:
     if "verdict" in run.artifact_digests():
         verdict = read_verdict(run)
         console.print()
-        console.print(verdict_table(verdict))
+        console.print(verdict_table(verdict, waived=stands.waived))
         console.print()
         console.print(verdict.summary)
+        for line in waiver_lines(stands):
+            console.print(line, style="yellow", markup=False)
         for outcome in verdict.outcomes:
             if outcome.answer != "pass":
                 for finding in outcome.findings:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from components.approval.contract import Release
 from components.artifacts import documents
 from components.errors import InputError
 from pipelines.cli.options import json_option, out_option
 from pipelines.runs import Home
 
-_trust = click.option(
-    "--trust",
-    "trusted",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    help="Public key, or folder of them, of a reviewer whose word counts.",
-)
+
+def _trusting(*, required: bool, of: str) -> Callable[..., Any]:
+    return click.option(
+        "--trust",
+        "trusted",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        required=required,
+        help=f"Public key, or folder of them, of {of}.",
+    )
+
+
+_trust = _trusting(required=True, of="a reviewer whose word counts")
 
 
 @click.group()
@@ -39,15 +47,32 @@ def new(path: Path) -> None:
     click.echo(f"private key {path} (keep it to yourself)\npublic key  {public} (give it to whoever packages)")
 
 
-def _decide(home: str, name: str, decision: str, key: str, approver: str, reason: str, *, as_json: bool) -> None:
+def _decide(
+    home: str,
+    name: str,
+    decision: str,
+    key: str,
+    approver: str,
+    reason: str,
+    *,
+    as_json: bool,
+    trusted: tuple[Path, ...] = (),
+) -> None:
     from pipelines.releasing import decide_release
 
-    release = decide_release(Home(Path(home)).find(name), decision=decision, key=key, approver=approver, reason=reason)
+    run = Home(Path(home)).find(name)
+    release = decide_release(run, decision=decision, key=key, approver=approver, reason=reason, trusted=trusted)
     if as_json:
         click.echo(json.dumps(documents.as_json(release), indent=2))
         return
     click.echo(f"{release.approval.run}: {release.approval.decision} by {release.approval.approver}")
+    _tell_waivers(release)
     click.echo(f"release {release.digest}")
+
+
+def _tell_waivers(release: Release) -> None:
+    for criterion, digest in release.approval.waivers.items():
+        click.echo(f"rests on the waiver of {criterion}, {digest[:12]}")
 
 
 _key = click.option("--key", required=True, help="Private key: a PEM file, or a URI that securesystemslib knows.")
@@ -59,11 +84,14 @@ _as = click.option("--as", "approver", required=True, metavar="NAME", help="Who 
 @_key
 @_as
 @click.option("--reason", default="", help="Why, in a sentence.")
+@_trusting(required=False, of="a person who may waive; needed where RUN is blocked and waived")
 @json_option
 @click.pass_obj
-def approve(home: str, name: str, key: str, approver: str, reason: str, as_json: bool) -> None:
-    """Sign the approval of RUN's card. A blocked run cannot be approved."""
-    _decide(home, name, "approved", key, approver, reason, as_json=as_json)
+def approve(
+    home: str, name: str, key: str, approver: str, reason: str, trusted: tuple[Path, ...], as_json: bool
+) -> None:
+    """Sign the approval of RUN's card. A blocked run cannot be approved unless all that blocks it is waived."""
+    _decide(home, name, "approved", key, approver, reason, as_json=as_json, trusted=trusted)
 
 
 @click.command()
@@ -93,6 +121,7 @@ def verify(home: str, name: str, trusted: tuple[Path, ...], as_json: bool) -> No
         return
     approval = release.approval
     click.echo(f"{approval.run}: approved by {approval.approver} at {approval.decided_at}, key {release.key_id[:12]}")
+    _tell_waivers(release)
     click.echo(f"release {release.digest}")
 
 

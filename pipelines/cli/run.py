@@ -13,10 +13,12 @@ import click
 
 from components.artifacts import documents
 from components.verdict.contract import Verdict
+from components.verdict.outcomes import is_waivable
 from pipelines.cli.options import find_policy, json_option, policy_option
 from pipelines.local import raise_outcome, run_locally
 from pipelines.request import RunRequest, make_request
 from pipelines.runs import Home, Run
+from pipelines.waiving import standing
 
 
 def _run_options(command: Any) -> Any:
@@ -140,9 +142,10 @@ def describe(run: Run) -> dict[str, Any]:
     result = run.result
     value: dict[str, Any] = {"run": run.name, "state": run.state, "folder": str(run.folder)}
     if result:
-        value |= documents.as_json(result)
+        value |= documents.as_json(result) | {"artifacts": run.artifact_digests()}
     if "verdict" in run.artifact_digests():
         value["verdict"] = documents.as_json(read_verdict(run))
+        value["waivers"] = documents.as_json(standing(run))
     if "card" in run.artifact_digests():
         value["card"] = str(run.folder / "artifacts" / "card" / "card.html")
     return value
@@ -178,7 +181,15 @@ def next_commands(run: Run, *, passed: bool) -> list[str]:
     # Without the environment on PATH the command must be named as it was called.
     program = "rankgate" if shutil.which("rankgate") else str(_shown(Path(sys.argv[0]).absolute()))
     if not passed:
-        return [f"{program} card {run.name} --open", f"{program} show {run.name}"]
+        waivable = [outcome.criterion for outcome in read_verdict(run).outcomes if is_waivable(outcome)]
+        return [
+            f"{program} card {run.name} --open",
+            f"{program} show {run.name}",
+            *(
+                f"{program} waive {run.name} {criterion} --key KEY --as NAME --reason '...' --until DAY"
+                for criterion in waivable
+            ),
+        ]
     return [
         f"{program} card {run.name} --open",
         f"{program} keys new reviewer.key",

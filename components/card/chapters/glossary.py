@@ -22,6 +22,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "Pass, fail, insufficient",
         "Harm beyond the margin is ruled out; it is shown; it is neither, or was not measured.",
     ),
+    (
+        "Waiver",
+        "A person's signed word that a release may go out although a rule stops it, for a reason and a time.",
+    ),
     ("Detectable", "The smallest true difference that these users would show four times in five."),
     ("Holding together", "Intervals made wide enough that all of a family are right at once, however many there are."),
     ("Exposure", "Attention that places in lists bring: the first most, later ones less."),
@@ -30,11 +34,6 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "Stand-in, AUC",
         "A feature from which an attribute can be told that the model never sees. AUC: of one user with the value and one "
         "without, how often the right one is picked; 0.5 is a guess, 1 is certainty.",
-    ),
-    (
-        "Leakage",
-        "A feature that holds something of the answer, or of the time after the request. It shines in every test and is "
-        "gone when the model is asked for real.",
     ),
     ("Drift", "How far a column moved from one period to the next, on a scale from 0 to 0.83."),
     ("Quarantine", "Rows that break the dataset contract; kept aside with their reason and used for nothing."),

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from components.approval.approve import APPROVAL_FILE, approve, is_same_person, refuse, verify_approval
+from components.approval.approve import APPROVAL_FILE, approve, refuse, verify_approval
 from components.approval.contract import PREDICATE_TYPE, Release
 from components.approval.envelope import PAYLOAD_TYPE, open_envelope, seal
 from components.approval.keys import load_public, new_key, open_signer, open_trusted
+from components.approval.people import is_same_person
 from components.approval.statement import STATEMENT_TYPE, read_statement
 from components.artifacts import documents
 from components.artifacts.digests import canonical_json, digest_bytes, digest_file, digest_tree
@@ -234,7 +235,9 @@ def _card(run: FinishedRun, verdict: Verdict, submitted_by: str) -> Card:
 
 
 def verify(run: FinishedRun, envelope: Path, people: People, **changes: Any) -> Release:
-    return verify_approval(envelope, **{"run": run.name, **run.places, "trusted": [people.trusted], **changes})
+    return verify_approval(
+        envelope, **{"run": run.name, **run.places, "trusted": [people.trusted], "at": NOON, **changes}
+    )
 
 
 def resign(envelope: Path, key: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -488,7 +491,7 @@ def test_another_statement_type_is_told(signed: tuple[FinishedRun, Path, Release
     "change",
     [
         {"schema_version": 0},
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"decision": "maybe"},
         {"waiver": "all"},
     ],
