@@ -12,6 +12,7 @@ from components.card.chapters.data import data
 from components.card.chapters.drift import drift
 from components.card.chapters.glossary import GLOSSARY
 from components.card.chapters.groups import groups
+from components.card.chapters.leakage import leakage
 from components.card.chapters.limits import limitations
 from components.card.chapters.model import model
 from components.card.chapters.providers import providers
@@ -66,7 +67,7 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
 
 def sections(opened: Opened) -> tuple[Section, ...]:
     """What was measured, in reading order; a question without evidence keeps its section and says so."""
-    chapters = (quality, groups, providers, proxies, calibration, drift, data, model, certainty)
+    chapters = (quality, groups, providers, proxies, leakage, calibration, drift, data, model, certainty)
     return tuple(chapter(opened) for chapter in chapters)
 
 

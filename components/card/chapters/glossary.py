@@ -35,6 +35,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "A feature from which an attribute can be told that the model never sees. AUC: of one user with the value and one "
         "without, how often the right one is picked; 0.5 is a guess, 1 is certainty.",
     ),
+    (
+        "Leakage",
+        "A feature that holds something of the answer, or of the time after the request. It shines in every test and is "
+        "gone when the model is asked for real.",
+    ),
     ("Drift", "How far a column moved from one period to the next, on a scale from 0 to 0.83."),
     ("Quarantine", "Rows that break the dataset contract; kept aside with their reason and used for nothing."),
     ("Digest", "A sha256 of a thing's content: another byte, another digest."),
