@@ -1,6 +1,6 @@
 """Calibration: whether the candidate's scores, as chances of a positive outcome, come true.
 
-The map from score to chance is the ranker's own (isotonic, `components.ranker.calibration`), fitted here again on the
+The map from score to chance is the ranker's own (isotonic or Platt's, `components.ranker.calibration`), fitted here again on the
 validation requests, so that what is judged on the test requests is what a release would serve. Every shown row counts
 once; intervals keep a user's rows together.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_tree
-from components.evidence.calibration_words import describe
+from components.evidence.calibration_words import describe, map_words
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import figures, from_intervals, number
 from components.evidence.ranked import Requests, Rows, open_rankings
@@ -45,12 +45,13 @@ GAP_FAMILY = "calibration_gap by group"
 
 CONVENTIONS = {
     "unit": "Every ranked row of the test requests counts once; intervals resample users with all their rows.",
-    "map": "Isotonic regression of outcome on score over the validation requests; judged on the test requests.",
+    "map": "From score to chance, over the validation requests alone: isotonic regression or Platt's logistic curve, whichever "
+    "had the smaller log loss on held-out fifths of them; judged on the test requests.",
     "outcome": "A positive outcome: gain above zero.",
     "bins": f"At most {BINS} bins of equal numbers of rows; equal predictions share a bin.",
     "ece": "Sum over bins of |observed - predicted|, weighted by rows. Never negative, so chance alone makes it positive: "
     "detail.noise is what it would be on average for a perfect map and these users, detail.reduced the value less that "
-    "part. Its interval covers at least its level.",
+    "part. The lower limit takes all gaps that are not shown for noise, the upper supposes that noise hides as much as it can.",
     "calibration_gap": "Observed minus predicted share of positives: above zero, outcomes were more frequent than told.",
     "slope": "Logistic regression of outcome on the logit of the prediction; slope 1 and intercept 0 are perfect.",
     "brier": "Mean squared difference of prediction and outcome; detail.skill is the share of the constant prediction's "
@@ -116,7 +117,8 @@ def measure_calibration(dataset: Path, rankings: Path, *, out: Path, seed: int) 
         estimates, sentences = _missing(), (f"Calibration could not be measured: {reason}.",)
         tables = {}
     else:
-        chances = fit_calibration(fitting.score, fitting.positive)
+        asked = ranked.requests("validation").request[fitting.place]
+        chances = fit_calibration(fitting.score, fitting.positive, groups=asked)
         judged = _judge(chances, rows, requests)
         groups = user_groups(
             pq.read_table(dataset / "users.parquet"),
@@ -124,7 +126,8 @@ def measure_calibration(dataset: Path, rankings: Path, *, out: Path, seed: int) 
             attributes=(*ranked.dataset.segments, *ranked.dataset.sensitive),
         )
         estimates = _estimates(judged, groups, floor=0.5 / chances.rows, seed=seed)
-        sentences = describe(estimates, shown="shown" if ranked.manifest.mode == "logged" else "ranked")
+        shown = "shown" if ranked.manifest.mode == "logged" else "ranked"
+        sentences = (*describe(estimates, shown=shown), map_words(chances.method))
         pq.write_table(_bins_table(judged, seed=seed), out / BINS_TABLE, compression="zstd")
         pq.write_table(_map_table(chances), out / MAP_TABLE, compression="zstd")
         tables = {"bins": BINS_TABLE, "map": MAP_TABLE}
@@ -209,7 +212,7 @@ def _ece(judged: Judged, group: UserGroup, *, seed: int) -> Estimate:
         level=LEVEL,
         n_users=found.n_users,
         n_requests=int(judged.requests[group.members].sum()),
-        method="user bootstrap, triangle inequality, 1000 resamples",
+        method="user bootstrap, least favourable gaps, 1000 resamples",
         mde=_detectable(found),
         detail=figures(detail),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from components.evidence.contract import Estimate
 from components.evidence.quality_words import counted, interval, named
+from components.ranker.calibration import Method
 
 
 def describe(estimates: Sequence[Estimate], *, shown: str) -> tuple[str, ...]:
@@ -32,3 +33,13 @@ def describe(estimates: Sequence[Estimate], *, shown: str) -> tuple[str, ...]:
             f"{named(worst.segment)} ({interval(worst, digits=4, signed=True)}, all groups together)."
         )
     return tuple(sentences)
+
+
+def map_words(method: Method) -> str:
+    """How scores become chances."""
+    how = (
+        "isotonic regression (any rising shape)"
+        if method == "isotonic"
+        else "Platt's logistic curve (one shape, from few outcomes)"
+    )
+    return f"Scores become chances by {how}, which predicted held-out validation requests best."
