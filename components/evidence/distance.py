@@ -66,6 +66,8 @@ class Owners:
     """Number of different users."""
     user: tuple[Ints, Ints]
     """Dense index of the user of each reference row and of each current row."""
+    cluster: tuple[Ints, Ints]
+    """Cluster of each, where there are not too many bins."""
 
     def clusters(self, bins: int) -> int:
         """Number of clusters that are resampled whole: the users themselves, unless they or the bins are very many."""
@@ -85,9 +87,15 @@ class Counted:
 
 
 def owners_of(reference: NDArray[np.integer], current: NDArray[np.integer]) -> Owners:
-    """The owners of rows, from the user of each reference row and of each current row."""
-    known, dense = np.unique(np.concatenate([reference, current]), return_inverse=True)
-    return Owners(len(known), (dense[: len(reference)], dense[len(reference) :]))
+    """The owners of rows, from the user (a number from 0 on) of each reference row and of each current row."""
+    present = np.zeros(max(int(reference.max(initial=0)), int(current.max(initial=0))) + 1, dtype=bool)
+    present[reference] = True
+    present[current] = True
+    dense = np.cumsum(present) - 1
+    users = int(present.sum())
+    user = dense[reference], dense[current]
+    most = max(min(users, MOST_CLUSTERS), 1)
+    return Owners(users, user, (user[0] % most, user[1] % most))
 
 
 def bin_columns(reference: Floats, current: Floats, *, categorical: bool) -> tuple[Ints, Ints, int]:
@@ -180,19 +188,20 @@ def count(reference: Floats, current: Floats, owners: Owners, *, categorical: bo
         owners: Whose rows they are.
         categorical: Whether values are codes whatever their number.
     """
-    known = [np.isfinite(values) for values in (reference, current)]
-    if not known[0].any() or not known[1].any():
+    kept = [np.isfinite(values) for values in (reference, current)]
+    if not kept[0].any() or not kept[1].any():
         return Counted(np.zeros((owners.clusters(1), 2)), 0, 0)
-    here, there, bins = bin_columns(reference[known[0]], current[known[1]], categorical=categorical)
+    whole = bool(kept[0].all() and kept[1].all())
+    rows = (slice(None), slice(None)) if whole else kept
+    here, there, bins = bin_columns(reference[rows[0]], current[rows[1]], categorical=categorical)
     clusters = owners.clusters(bins)
-    user = [of[kept] for of, kept in zip(owners.user, known, strict=True)]
-    parts = [
-        np.bincount(of % clusters * bins + codes, minlength=clusters * bins).reshape(clusters, bins)
-        for of, codes in zip(user, (here, there), strict=True)
-    ]
-    present = np.zeros((2, owners.users), dtype=bool)
-    for place, of in enumerate(user):
-        present[place, of] = True
+    parts, present = [], np.zeros((2, owners.users), dtype=bool)
+    for place, codes in enumerate((here, there)):
+        # Clusters of clusters, where bins are so many that memory asks for fewer.
+        cluster = owners.cluster[place][rows[place]] % clusters
+        counts = np.bincount(cluster * bins + codes, minlength=clusters * bins)
+        parts.append(counts.reshape(clusters, bins))
+        present[place, owners.user[place][rows[place]]] = True
     return Counted(
         np.concatenate(parts, axis=1).astype(np.float64),
         n_users=int(present.any(axis=0).sum()),

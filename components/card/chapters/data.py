@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from components.card.chapters.looking import estimates, notes, sentences
+from components.card.chapters.looking import MOST_MARKS, estimates, notes, sentences
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.timeline import timeline
+from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
-from components.card.words import count, counted, date, instant, metric, moment, plain, share
+from components.card.words import count, counted, date, instant, interval, listed, metric, moment, plain, share
+from components.evidence.contract import Estimate
 
 _NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def data(opened: Opened) -> Section:
     """Facts of the snapshot and the dataset; the evidence's checks where there are any."""
-    picture = _window(opened)
+    pictures = tuple(filter(None, (_window(opened), _new_and_missing(opened))))
     return Section(
         "data",
         "Data",
         "Is the log whole, fresh and what it should be?",
         (*sentences(opened, "data"), *_rights(opened)),
-        (picture,) if picture else (),
+        pictures,
         (_rows(opened), _quarantine(opened), _events(opened), _checks(opened), _sources(opened)),
         notes(opened, "data"),
         measured="data" in opened.evidence,
@@ -95,6 +97,54 @@ def _window(opened: Opened) -> Picture | None:
     )
 
 
+def _new_and_missing(opened: Opened) -> Picture | None:
+    """What test requests lack that training had, and what they hold that it did not know."""
+    nulls = [e for e in estimates(opened, "data") if (e.metric, e.statistic) == ("null_share", "difference")]
+    known = sorted((e for e in nulls if e.value is not None), key=lambda e: (-abs(e.value or 0.0), e.subject))
+    if not known:
+        return None
+    new = {e.subject: e for e in estimates(opened, "data") if e.metric == "new_category_share"}
+    marks = [
+        Mark(e.subject, e.value, e.low, e.high, interval(e, 3, signed=True), note=_new_words(new.get(e.subject)))
+        for e in known[:MOST_MARKS]
+    ]
+    most = known[0]
+    unseen = [e.subject for e in new.values() if e.value]
+    takeaway = (
+        f"{most.subject} is unknown for {share(most.detail.get('test'))} of the test requests, against "
+        f"{share(most.detail.get('train'))} in training: the largest change. "
+        if most.value
+        else f"None of {counted(len(known), 'field')} is missing more or less often than in training. "
+    )
+    takeaway += f"New values occur in {listed(unseen)}." if unseen else "No value is new."
+    rows = tuple(
+        (
+            e.subject,
+            share(e.detail.get("train")),
+            share(e.detail.get("test")),
+            interval(e, 4, signed=True),
+            share(new[e.subject].value, 2) if e.subject in new else "—",
+            count(e.n_users),
+        )
+        for e in known
+    )
+    headers = ("field", "missing in training", "missing in test", "change", "new values", "users")
+    return Picture(
+        "What has gone missing since training, and what is new",
+        takeaway,
+        "Change of the share without a value, test requests less training requests: to the right, more is missing. "
+        "Beside each field, how often test requests hold a value that training never saw.",
+        Table("Every field as a table", headers, rows),
+        tracks=tracks(marks, reference=0.0),
+    )
+
+
+def _new_words(new: Estimate | None) -> str:
+    if new is None or new.value is None:
+        return ""
+    return f"{share(new.value)} new" if new.value else "none new"
+
+
 def _rows(opened: Opened) -> Table:
     rows = tuple(
         (
@@ -141,7 +191,7 @@ def _events(opened: Opened) -> Table:
 
 
 def _checks(opened: Opened) -> Table:
-    found = [e for e in estimates(opened, "data") if e.value is not None]
+    found = [e for e in estimates(opened, "data") if e.value is not None and e.statistic == "value"]
     rows = tuple(
         (
             f"{metric(e.metric)}: {e.subject}",

@@ -1,4 +1,4 @@
-"""Drift: how far each input moved, against how far it used to move."""
+"""Drift: how far each input, the score and the crowd moved, against how far they use to move."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from components.card.words import counted, figure, interval, listed, share
 from components.evidence.contract import Estimate
 
 _TITLE = "Drift"
-_ASKS = "Have the inputs moved between validation and test, by more than they used to?"
+_ASKS = "Have the inputs or the crowd moved between validation and test, by more than they use to?"
 _WHOLE = ("score", "label")
 """Columns that are no input but what all inputs come to; they stand first."""
+_MIX = "mix_distance"
 
 
 def drift(opened: Opened) -> Section:
-    """Score and outcome first, then the features by their weight in the model."""
+    """Score, outcome and crowd first, then the features by their weight in the model."""
     if missing := absent(opened, "drift", "drift", _TITLE, _ASKS):
         return missing
-    found = [e for e in estimates(opened, "drift") if e.metric == "distance"]
-    found.sort(key=lambda e: (e.subject not in _WHOLE, -e.detail.get("importance", 0.0), e.subject))
+    found = [e for e in estimates(opened, "drift") if e.metric in ("distance", _MIX)]
+    found.sort(key=lambda e: (_place(e), -e.detail.get("importance", 0.0), e.subject))
     picture = _picture(found) if found else None
     return Section(
         "drift",
@@ -30,6 +31,18 @@ def drift(opened: Opened) -> Section:
         (picture,) if picture else (),
         (),
         notes(opened, "drift"),
+    )
+
+
+def _place(estimate: Estimate) -> int:
+    return 0 if estimate.subject in _WHOLE else 1 if estimate.metric == _MIX else 2
+
+
+def _note(estimate: Estimate) -> str:
+    if estimate.subject in _WHOLE:
+        return ""
+    return (
+        "of requests" if estimate.metric == _MIX else f"{share(estimate.detail.get('importance', 0.0), 0)} of the model"
     )
 
 
@@ -47,7 +60,7 @@ def _picture(found: list[Estimate]) -> Picture:
             e.low,
             e.high,
             interval(e, 2),
-            note="" if e.subject in _WHOLE else f"{share(e.detail.get('importance', 0.0), 0)} of the model",
+            note=_note(e),
             tone="bad" if moved(e) else "plain",
             threshold=e.detail.get("threshold"),
         )
@@ -59,7 +72,9 @@ def _picture(found: list[Estimate]) -> Picture:
         if over
         else f"None of {counted(len(found), 'column')} is shown to have moved beyond its threshold."
     )
-    reading = "What comes out of the model first, then its inputs by their weight."
+    reading = (
+        "What comes out of the model first, then who asks and from where, then the model’s inputs by their weight."
+    )
     if len(found) > len(marks):
         reading += f" The first {len(marks)} are shown; the table has all {len(found)}."
     rows = tuple(
@@ -74,12 +89,17 @@ def _picture(found: list[Estimate]) -> Picture:
         )
         for e in found
     )
-    headers = ("column", "weight", "distance", "threshold", "most it moved before", "missing then", "missing now")
+    headers = ("column", "weight", "distance", "threshold", "usual at most", "missing then", "missing now")
     return Picture(
         "Distance of each column from its validation period",
         takeaway,
         reading,
         Table("Every column as a table", headers, rows),
         tracks=tracks(marks, reference=0.0),
-        key=(("threshold", "the column’s own threshold: as far as it moved before, at least 0.1"),),
+        key=(
+            (
+                "threshold",
+                "the column’s own threshold: what one earlier window in a hundred would exceed, at least 0.1",
+            ),
+        ),
     )
