@@ -122,6 +122,7 @@ def make_request(
     """
     from components.events.declaration import load_contract
     from components.events.snapshot import source_digests
+    from components.ranker.declared_rules import check_declared
     from components.verdict.bundle import pack
     from components.verdict.suite import check_suite
 
@@ -129,6 +130,7 @@ def make_request(
     base = contract_path.absolute().parent
     policy_files = pack(policy)
     check_suite(policy)
+    check_declared(policy, contract)
     now = datetime.now(UTC).replace(microsecond=0)
     resolved = contract.model_dump(mode="json", by_alias=True)
     for table in resolved["tables"].values():

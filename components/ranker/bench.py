@@ -13,9 +13,10 @@ from components.dataset.contract import Split
 from components.dataset.reading import OpenDataset
 from components.ranker import settings
 from components.ranker.candidates.index import Index
+from components.ranker.candidates.interactions import Bools
 from components.ranker.draws import sample
+from components.ranker.eligibility import Eligibility, eligibility_of
 from components.ranker.lists import (
-    ItemParts,
     Lists,
     baseline_catalogue_lists,
     baseline_row_scores,
@@ -23,6 +24,7 @@ from components.ranker.lists import (
     lists_of,
     order_rows,
 )
+from components.ranker.rerank import ItemParts
 from components.ranker.rows import (
     Relevance,
     Requests,
@@ -33,7 +35,7 @@ from components.ranker.rows import (
     requests_of,
     retrieved_rows,
 )
-from components.ranker.storage import RankerFolder
+from components.ranker.storage import RankerFolder, parts_of
 from components.ranker.vocabulary import Vocabulary, recode, vocabulary_of
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
@@ -59,8 +61,28 @@ class Bench:
     def of(cls, data: OpenDataset, *, seed: int) -> Bench:
         """Lay out a data set."""
         manifest = data.manifest
-        parts = ItemParts.of(data.items.sort_by("item"), category=manifest.category, provider=manifest.provider)
+        parts = ItemParts.of(
+            data.items.sort_by("item"),
+            category=manifest.category,
+            provider=manifest.provider,
+            price=manifest.price,
+        )
         return cls(data, parts, seed)
+
+    def eligibility(self, ranker: RankerFolder) -> Eligibility:
+        """What a ranker's rules let be shown of this data set's items.
+
+        Raises:
+            FaultyInputError: If they speak of what this data set does not have.
+        """
+        manifest = self.data.manifest
+        return eligibility_of(
+            ranker.manifest.rerank,
+            self.data.items.sort_by("item"),
+            context=manifest.context,
+            parts=parts_of(manifest),
+            subject=f"re-rank rules of ranker {ranker.path.name}",
+        )
 
     @cached_property
     def depth(self) -> int:
@@ -140,10 +162,11 @@ def model_lists(bench: Bench, ranker: RankerFolder, split: Split) -> tuple[Lists
     depth = bench.depth if bench.sampled else np.iinfo(np.int32).max
     shown = settings.DRIFT_RANKS if bench.sampled else bench.depth
     sampled = sample(requests.numbers, share=settings.DRIFT_ROWS / max(1, len(requests) * shown), seed=bench.seed)
-    for index, rows in _blocks(bench, ranker, split):
+    eligibility = bench.eligibility(ranker)
+    for index, rows in _blocks(bench, ranker, eligibility, split):
         matrix = recode(rows.features, wanted.features, found=bench.vocabulary, needed=ranker.vocabulary)
         scores = ranker.booster.scores(matrix)
-        order = order_rows(rows, scores, index, bench.parts, wanted.rerank)
+        order = order_rows(rows, scores, index, bench.parts, wanted.rerank, allowed_rows(rows, requests, eligibility))
         made, kept = lists_of(rows, scores, order, depth=depth)
         lists.append(made)
         kept = kept[(made.ranks <= shown) & np.isin(made.requests, sampled)]
@@ -155,7 +178,13 @@ def model_lists(bench: Bench, ranker: RankerFolder, split: Split) -> tuple[Lists
     return join_lists(lists), scored
 
 
-def _blocks(bench: Bench, ranker: RankerFolder, split: Split) -> Iterator[tuple[Index, Rows]]:
+def allowed_rows(rows: Rows, requests: Requests, eligibility: Eligibility) -> Bools:
+    """Whether each row's item may be shown to its request, shape (rows,)."""
+    owner = np.searchsorted(requests.numbers, rows.requests)
+    return eligibility.of_rows(rows.items, owner, requests.context, requests=len(requests))
+
+
+def _blocks(bench: Bench, ranker: RankerFolder, eligibility: Eligibility, split: Split) -> Iterator[tuple[Index, Rows]]:
     """Rows to score, some requests at a time, with the index of their cut."""
     features = ranker.manifest.features
     if not bench.sampled:
@@ -170,12 +199,13 @@ def _blocks(bench: Bench, ranker: RankerFolder, split: Split) -> Iterator[tuple[
             features=features,
             quotas=ranker.manifest.candidate_sources,
             exclude_seen=ranker.manifest.rerank.exclude_seen,
+            eligibility=eligibility,
         ):
             yield index, rows
 
 
-def baseline_lists(bench: Bench, name: str) -> Lists:
-    """What a baseline shows for each test request."""
+def baseline_lists(bench: Bench, name: str, eligibility: Eligibility) -> Lists:
+    """What a baseline shows for each test request, of what `eligibility` lets be shown: the rules are no part of its order."""
     if bench.sampled:
         return join_lists(
             [
@@ -183,6 +213,7 @@ def baseline_lists(bench: Bench, name: str) -> Lists:
                     name,
                     requests,
                     index,
+                    eligibility,
                     exclude_seen=bench.data.manifest.exclude_seen,
                     depth=bench.depth,
                     seed=bench.seed,
@@ -195,5 +226,6 @@ def baseline_lists(bench: Bench, name: str) -> Lists:
     users = requests.users[np.searchsorted(requests.numbers, rows.requests)]
     index = bench.cut_index("test")
     scores = baseline_row_scores(name, rows, users, index, seed=bench.seed)
-    order = order_rows(rows, scores, index, bench.parts, settings.NO_CAPS)
+    allowed = allowed_rows(rows, requests, eligibility)
+    order = order_rows(rows, scores, index, bench.parts, settings.NO_CAPS, allowed)
     return lists_of(rows, scores, order, depth=np.iinfo(np.int32).max)[0]

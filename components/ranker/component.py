@@ -21,7 +21,7 @@ def train_and_rank(
     One step, because training and ranking load the same library and the same arrays.
 
     Args:
-        policy: Frozen policy: nothing is trained before the rules it will be judged by are fixed.
+        policy: Frozen policy: nothing is trained before the rules it will be judged by are fixed; and the re-rank rules.
         dataset: The dataset.
         incumbent: Folder of the incumbent's ranker; empty for a first release.
         seed: Seed of training and of the random baseline.
@@ -48,12 +48,20 @@ def train_and_rank(
     ) as step:
         if step.restored:
             return
+        from components.ranker.declared_rules import read_rules
         from components.ranker.ranking import rank
         from components.ranker.train import train_ranker
 
         step.imported()
         data = Path(dataset.path)
-        train_ranker(data, out=step.out("ranker"), seed=seed, threads=threads, progress=step.progress)
+        train_ranker(
+            data,
+            out=step.out("ranker"),
+            seed=seed,
+            threads=threads,
+            rerank=read_rules(Path(policy.path)),
+            progress=step.progress,
+        )
         rank(
             data,
             step.out("ranker"),

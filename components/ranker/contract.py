@@ -50,14 +50,60 @@ class Importance:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeRule:
+    """What an item's attribute must be among (`require`), or must not be (`exclude`)."""
+
+    attribute: str
+    values: tuple[str | float | None, ...]
+    """Text for categories, numbers for numbers; None is an item that does not say."""
+    request: str = ""
+    """Context of the request whose value counts among `values`; empty where they are fixed."""
+    request_unknown: Literal["skip", "refuse"] = "skip"
+    """Where the request does not say: the rule does not apply to it, or `values` alone must hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Maximal marginal relevance within the window: strength x likeness to what stands above is taken off relevance."""
+
+    strength: float
+    """Between 0 (the scores' order) and 1 (relevance counts for nothing)."""
+    pool: int
+    """First items of a list that may be moved up; their scores, from 0 to 1, are relevance."""
+    category: float
+    """Shares of likeness, adding up to 1: the same category, the same provider, a near price."""
+    provider: float
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """With `probability` a request's list shows, at one of `ranks`, one of the `pool` items that follow its window."""
+
+    probability: float
+    ranks: tuple[int, ...]
+    pool: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class RerankRules:
-    """What is done to a scored list before it is shown, the same offline and online."""
+    """What is done to a scored list before it is shown, the same offline and online (docs/serving.md)."""
 
     max_per_category: int
     """0 = no cap. Counted within the first `window` ranks."""
     max_per_provider: int
     window: int
     exclude_seen: bool
+    blocked_items: tuple[str, ...] = ()
+    """Ids that are never shown, whether the catalogue knows them or not."""
+    exclude: tuple[AttributeRule, ...] = ()
+    require: tuple[AttributeRule, ...] = ()
+    diversity: Diversity | None = None
+    exploration: Exploration | None = None
+    """Evaluation looks at the list without it."""
+    declared: str = ""
+    """sha256 of the rerank.yaml they come from; empty where the policy has none."""
 
 
 @dataclass(frozen=True, slots=True)

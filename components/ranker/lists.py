@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.ranker.baselines import knn_catalogue_scores, knn_row_scores, popularity_scores
@@ -15,9 +14,10 @@ from components.ranker.candidates.interactions import Bools, Floats, Ids, Ints
 from components.ranker.candidates.union import best_of_rows
 from components.ranker.contract import RerankRules
 from components.ranker.draws import draw
+from components.ranker.eligibility import Eligibility
 from components.ranker.ordering import order_within, ranks_within
-from components.ranker.rerank import has_caps, rerank
-from components.ranker.rows import Requests, Rows, boundaries
+from components.ranker.rerank import ItemParts, rerank
+from components.ranker.rows import Requests, Rows
 
 _CELLS = 4_000_000
 
@@ -33,45 +33,21 @@ class Lists:
     scores: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class ItemParts:
-    """What re-ranking must know of each item: shape (items,), -1 = unknown."""
-
-    categories: Ids
-    providers: Ids
-
-    @classmethod
-    def of(cls, items: pa.Table, *, category: str, provider: str) -> ItemParts:
-        """Codes of the two attributes; an attribute that there is not is unknown everywhere."""
-        return cls(_codes(items, category), _codes(items, provider))
-
-
-def _codes(items: pa.Table, attribute: str) -> Ids:
-    if not attribute:
-        return np.full(items.num_rows, -1, dtype=np.int32)
-    encoded = items[attribute].combine_chunks().dictionary_encode()
-    codes: Ids = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return codes
-
-
-def order_rows(rows: Rows, scores: NDArray[np.floating], index: Index, parts: ItemParts, rules: RerankRules) -> Ints:
-    """Row numbers in the order shown: the one order, then the caps."""
+def order_rows(
+    rows: Rows,
+    scores: NDArray[np.floating],
+    index: Index,
+    parts: ItemParts,
+    rules: RerankRules,
+    allowed: Bools,
+) -> Ints:
+    """Row numbers in the order shown: the one order, then the rules; `allowed` has one entry a row."""
     order = order_within(rows.requests, scores, index.users_of_item[rows.items], rows.items)
-    if not has_caps(rules):
-        return order
-    # What was seen, and what comes twice, was left out before scoring.
-    caps_only = RerankRules(rules.max_per_category, rules.max_per_provider, rules.window, exclude_seen=False)
-    nobody = np.empty(0, dtype=np.int32)
-    starts = boundaries(rows.requests[order])
-    shown = []
-    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        listed = order[begin:end]
-        items = rows.items[listed]
-        places = rerank(
-            items, categories=parts.categories[items], providers=parts.providers[items], seen=nobody, rules=caps_only
-        )
-        shown.append(listed[places])
-    return np.concatenate(shown) if shown else order
+    items = rows.items[order]
+    shown = rerank(
+        rows.requests[order], items, scores[order], parts=parts.take(items), allowed=allowed[order], rules=rules
+    )
+    return order[shown]
 
 
 def lists_of(rows: Rows, scores: NDArray[np.floating], order: Ints, *, depth: int) -> tuple[Lists, Ints]:
@@ -106,7 +82,14 @@ def baseline_row_scores(name: str, rows: Rows, users: Ids, index: Index, *, seed
 
 
 def baseline_catalogue_lists(
-    name: str, requests: Requests, index: Index, *, exclude_seen: bool, depth: int, seed: int
+    name: str,
+    requests: Requests,
+    index: Index,
+    eligibility: Eligibility,
+    *,
+    exclude_seen: bool,
+    depth: int,
+    seed: int,
 ) -> Lists:
     """A baseline's first `depth` items of the whole eligible catalogue for each request, some requests at a time."""
     score = _catalogue_scorer(name, index, seed)
@@ -117,7 +100,9 @@ def baseline_catalogue_lists(
     for begin in range(0, len(requests), block):
         some = requests.take(slice(begin, begin + block))
         scores = score(some)[:, columns]
-        scores[~allowed_items(some, index, exclude_seen=exclude_seen)[:, columns]] = -np.inf
+        allowed = allowed_items(some, index, exclude_seen=exclude_seen)
+        allowed &= eligibility.of_catalogue(some.context, requests=len(some))
+        scores[~allowed[:, columns]] = -np.inf
         row, place = np.nonzero(best_of_rows(scores, quota=depth))
         order = np.lexsort((place, -scores[row, place], row))
         row, place = row[order], place[order]

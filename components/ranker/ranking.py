@@ -69,9 +69,11 @@ def rank(
         known = open_ranker(incumbent, threads=threads)
         lists[INCUMBENT] = model_lists(bench, known, "test")[0]
         systems.append(System(INCUMBENT, "incumbent", digest_tree(incumbent), _description(known)))
+    # What may not be shown at all may not be shown by a baseline either, or the comparison would be with a forbidden list.
+    eligibility = bench.eligibility(candidate)
     for name in BASELINES:
         progress(f"ranking with the baseline {name}")
-        lists[name] = baseline_lists(bench, name)
+        lists[name] = baseline_lists(bench, name, eligibility)
         systems.append(System(name, "baseline", "", DESCRIPTIONS[name]))
     progress("writing rankings")
     write_lists(lists, bench, out=out)
@@ -98,4 +100,5 @@ def rank(
 def _description(ranker: RankerFolder) -> str:
     manifest = ranker.manifest
     unbiased = ", corrected for position" if manifest.position_bias else ""
-    return f"LambdaMART ({manifest.objective}{unbiased}), {manifest.trees} trees, {len(manifest.features)} features."
+    found = f"LambdaMART ({manifest.objective}{unbiased}), {manifest.trees} trees, {len(manifest.features)} features."
+    return f"{found} Measured without its exploration slot." if manifest.rerank.exploration else found

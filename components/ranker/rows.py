@@ -21,6 +21,7 @@ from components.dataset.reading import OpenDataset
 from components.errors import InputError
 from components.ranker.candidates.index import Index, fit_index
 from components.ranker.candidates.interactions import Bools, Ids, Interactions, Ints
+from components.ranker.eligibility import Eligibility
 from components.ranker.settings import SCORE_ROWS
 
 _DAY_US = 86_400_000_000
@@ -180,10 +181,12 @@ def retrieved_rows(
     features: Sequence[str],
     quotas: Mapping[str, int],
     exclude_seen: bool,
+    eligibility: Eligibility | None = None,
 ) -> Iterator[Rows]:
     """Rows of the candidates that retrieval names for each request, some requests at a time.
 
-    A block holds about `SCORE_ROWS` rows whatever the catalogue, so memory does not grow with requests.
+    A block holds about `SCORE_ROWS` rows whatever the catalogue, so memory does not grow with requests. What `eligibility`
+    does not let a request be shown is not retrieved for it.
     """
     columns = feature_columns(tables, features)
     block = max(1, SCORE_ROWS // max(1, min(sum(quotas.values()), index.n_items)))
@@ -191,7 +194,10 @@ def retrieved_rows(
         asked = requests.take(requests.buckets == bucket)
         for begin in range(0, len(asked), block):
             some = asked.take(slice(begin, begin + block))
-            starts, items = index.candidates(some.users, bucket=bucket, quotas=quotas, exclude_seen=exclude_seen)
+            permitted = None if eligibility is None else eligibility.of_catalogue(some.context, requests=len(some))
+            starts, items = index.candidates(
+                some.users, bucket=bucket, quotas=quotas, exclude_seen=exclude_seen, permitted=permitted
+            )
             owner = np.repeat(np.arange(len(some)), np.diff(starts))
             numbers = some.numbers[owner]
             gains = relevance.gains(numbers, items)

@@ -6,20 +6,34 @@ unknown user has no history, an unknown item no counts, and both are ranked by w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from components.errors import InputError
 from components.ranker.candidates.index import Index, open_index
-from components.ranker.candidates.interactions import Ids
+from components.ranker.candidates.interactions import Bools, Ids
 from components.ranker.contract import Ranker
-from components.ranker.lists import ItemParts
+from components.ranker.eligibility import eligibility_of
+from components.ranker.exploring import Explored, drawable_places, explore
 from components.ranker.ordering import order_within
-from components.ranker.rerank import rerank
+from components.ranker.rerank import ItemParts, rerank
 from components.ranker.rows import feature_columns
-from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker
+from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One item of an answer."""
+
+    item_id: str
+    score: float
+    propensity: float
+    """Chance, given the request, that this item is shown at this rank: 1 where nothing is explored."""
+    explored: bool
+    """True for the item that the exploration slot drew."""
 
 
 class LoadedRanker:
@@ -35,7 +49,17 @@ class LoadedRanker:
         self._tables = folder.tables
         self._columns = feature_columns(self._tables, folder.manifest.features)
         self._index: Index = open_index(folder.path / CANDIDATES)
-        self._parts = ItemParts.of(items, category=folder.dataset.category, provider=folder.dataset.provider)
+        described = folder.dataset
+        self._parts = ItemParts.of(
+            items, category=described.category, provider=described.provider, price=described.price
+        )
+        self._eligibility = eligibility_of(
+            folder.manifest.rerank,
+            items,
+            context=described.context,
+            parts=parts_of(described),
+            subject=f"re-rank rules of ranker {folder.path.name}",
+        )
         self._users = dict(zip(users["user_id"].to_pylist(), users["user"].to_pylist(), strict=True))
         self._item_ids: list[str] = items["item_id"].to_pylist()
         self._items = {item_id: item for item, item_id in enumerate(self._item_ids)}
@@ -66,8 +90,9 @@ class LoadedRanker:
         context: Mapping[str, str] | None = None,
         k: int,
         bucket: int | None = None,
+        exclude: Collection[str] = (),
     ) -> list[tuple[str, float]]:
-        """Order the given items for a user.
+        """Order the given items for a user; nothing is explored.
 
         Args:
             user_id: None for a visitor who is not known.
@@ -75,6 +100,7 @@ class LoadedRanker:
             context: Of the request, such as its device; names as in the data set.
             k: Most items to give back, at least 1.
             bucket: Moment to ask as of; the latest the ranker knows without it.
+            exclude: Items that this request must not be shown.
 
         Returns:
             At most `k` (item_id, score), best first; empty for no candidates.
@@ -82,13 +108,8 @@ class LoadedRanker:
         Raises:
             InputError: If `k` is below 1 or a context name is unknown.
         """
-        asked = self._checked(context, k)
-        distinct = list(dict.fromkeys(item_ids))
-        items = np.array([self._items.get(item_id, -1) for item_id in distinct], dtype=np.int32)
-        # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
-        ties = np.where(items >= 0, items, len(self._item_ids) + np.arange(len(items)))
-        at = self._bucket(bucket)
-        return self._ordered(user_id, distinct, items, ties, asked, bucket=at)[:k]
+        shown = self.show(user_id, item_ids, context=context, k=k, bucket=bucket, exclude=exclude)
+        return [(item.item_id, item.score) for item in shown]
 
     def recommend(
         self,
@@ -97,25 +118,70 @@ class LoadedRanker:
         k: int,
         context: Mapping[str, str] | None = None,
         bucket: int | None = None,
+        exclude: Collection[str] = (),
     ) -> list[tuple[str, float]]:
         """Retrieve candidates for a user and order them; as `rank` otherwise. A user who is not known gets what is popular."""
+        shown = self.show(user_id, None, context=context, k=k, bucket=bucket, exclude=exclude)
+        return [(item.item_id, item.score) for item in shown]
+
+    def show(
+        self,
+        user_id: str | None,
+        item_ids: Sequence[str] | None,
+        *,
+        k: int,
+        context: Mapping[str, str] | None = None,
+        bucket: int | None = None,
+        exclude: Collection[str] = (),
+        request: str | None = None,
+    ) -> list[Shown]:
+        """What to show, each item with the chance it had of standing where it stands; as `rank` otherwise.
+
+        Args:
+            user_id: As in `rank`.
+            item_ids: Candidates; None retrieves them.
+            k: As in `rank`.
+            context: As in `rank`.
+            bucket: As in `rank`.
+            exclude: As in `rank`.
+            request: Key of the request, which the exploration slot draws by: the same key draws the same. None explores
+                nothing, and every propensity is 1.
+        """
         asked = self._checked(context, k)
-        at = self._bucket(bucket)
+        at = int(self._tables.latest_bucket) if bucket is None else bucket
+        if item_ids is None:
+            items = self._retrieved(user_id, asked, exclude, bucket=at)
+            names = [self._item_ids[item] for item in items.tolist()]
+            ties = items
+        else:
+            names = [
+                item for item in dict.fromkeys(item_ids) if not (item in exclude or self._eligibility.blocks(item))
+            ]
+            items = np.array([self._items.get(name, -1) for name in names], dtype=np.int32)
+            # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
+            ties = np.where(items >= 0, items, len(self._item_ids) + np.arange(len(items)))
+        return self._shown(user_id, names, items, ties, asked, bucket=at, request=request)[:k]
+
+    def _retrieved(
+        self, user_id: str | None, context: Mapping[str, str], exclude: Collection[str], *, bucket: int
+    ) -> Ids:
+        permitted = None
+        if self._eligibility.limits or exclude:
+            said = {name: [value] for name, value in context.items()}
+            permitted = np.atleast_2d(self._eligibility.of_catalogue(said, requests=1)).copy()
+            permitted[:, [self._items[item] for item in exclude if item in self._items]] = False
         _, items = self._index.candidates(
             np.array([self._user(user_id)], dtype=np.int32),
-            bucket=at,
+            bucket=bucket,
             quotas=self.manifest.candidate_sources,
             exclude_seen=self.manifest.rerank.exclude_seen,
+            permitted=permitted,
         )
-        names = [self._item_ids[item] for item in items.tolist()]
-        return self._ordered(user_id, names, items, items, asked, bucket=at)[:k]
+        return items
 
     def probability(self, score: float) -> float:
         """The calibrated probability of a positive outcome at a score."""
         return float(self._calibration.probability(np.array([score]))[0])
-
-    def _bucket(self, bucket: int | None) -> int:
-        return int(self._tables.latest_bucket) if bucket is None else bucket
 
     def _user(self, user_id: str | None) -> int:
         return -1 if user_id is None else self._users.get(user_id, -1)
@@ -130,7 +196,7 @@ class LoadedRanker:
             )
         return dict(context or {})
 
-    def _ordered(
+    def _shown(
         self,
         user_id: str | None,
         names: Sequence[str],
@@ -139,25 +205,40 @@ class LoadedRanker:
         context: Mapping[str, str],
         *,
         bucket: int,
-    ) -> list[tuple[str, float]]:
-        """All of the items that the rules let pass, best first; `ties` stands for an item where all else is equal."""
+        request: str | None,
+    ) -> list[Shown]:
+        """All of the items that the rules let pass, as shown; `ties` stands for an item where all else is equal."""
         rows = len(items)
         if not rows:
             return []
-        user = self._user(user_id)
+        user, rules = self._user(user_id), self.manifest.rerank
         asked = {name: [context.get(name)] * rows for name in self._context}
         matrix = self._tables.matrix(
             np.full(rows, user, dtype=np.int32), items, np.full(rows, bucket, dtype=np.int64), asked or None
         )
         scores = self._booster.scores(np.ascontiguousarray(matrix[:, self._columns]))
         popularity = np.where(items >= 0, self._index.users_of_item[items], 0)
-        order = order_within(np.zeros(rows, np.int32), scores, popularity, ties)
+        one = np.zeros(rows, dtype=np.int32)
+        order = order_within(one, scores, popularity, ties)
         listed = items[order]
-        shown = rerank(
-            listed,
-            categories=np.where(listed >= 0, self._parts.categories[listed], -1),
-            providers=np.where(listed >= 0, self._parts.providers[listed], -1),
-            seen=self._index.seen.of(user),
-            rules=self.manifest.rerank,
+        parts = self._parts.take(listed)
+        places = rerank(
+            one, listed, scores[order], parts=parts, allowed=self._allowed(user, listed, context), rules=rules
         )
-        return [(names[place], float(scores[place])) for place in order[shown].tolist()]
+        explored = Explored(np.arange(len(places)), np.ones(len(places)), 0)
+        if rules.exploration is not None and request is not None:
+            drawable = drawable_places(parts.rows(places), rules)
+            explored = explore(drawable, rules.exploration, request=request)
+        final = order[places[explored.order]].tolist()
+        return [
+            Shown(names[place], float(scores[place]), propensity, explored=rank == explored.slot)
+            for rank, (place, propensity) in enumerate(zip(final, explored.propensities.tolist(), strict=True), start=1)
+        ]
+
+    def _allowed(self, user: int, items: Ids, context: Mapping[str, str]) -> Bools:
+        """Whether each item may be shown to the user."""
+        said = {name: [value] for name, value in context.items()}
+        allowed = self._eligibility.of_rows(items, np.zeros(len(items), dtype=np.int64), said, requests=1)
+        if self.manifest.rerank.exclude_seen:
+            allowed = allowed & ((items < 0) | ~np.isin(items, self._index.seen.of(user)))
+        return allowed

@@ -66,6 +66,12 @@ def _user_features(manifest: Dataset, users: pa.Table) -> list[str]:
     return [name for name in users.column_names[2:] if name in used and name not in withheld]
 
 
+def parts_of(manifest: Dataset) -> tuple[str, ...]:
+    """Of category, provider and price, the parts that a data set's items play."""
+    played = {"category": manifest.category, "provider": manifest.provider, "price": manifest.price}
+    return tuple(part for part, attribute in played.items() if attribute)
+
+
 def file_digests(folder: Path) -> dict[str, str]:
     """sha256 of each file of a ranker but its manifest, by relative path."""
     return {name: digest_file(path) for name, path in tree_files(folder) if name != MANIFEST}

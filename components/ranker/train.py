@@ -29,7 +29,9 @@ from components.ranker.calibration import Calibration, fit_calibration
 from components.ranker.candidates.index import SOURCES
 from components.ranker.candidates.interactions import Floats, distinct_users, seen_items
 from components.ranker.contract import SCHEMA_VERSION, Importance, Ranker, RerankRules
+from components.ranker.declared_rules import RERANK_FILE, check_names
 from components.ranker.draws import sample
+from components.ranker.eligibility import names_of
 from components.ranker.ordering import order_within
 from components.ranker.rows import (
     Relevance,
@@ -43,7 +45,7 @@ from components.ranker.rows import (
     requests_of,
     retrieved_rows,
 )
-from components.ranker.storage import write_ranker
+from components.ranker.storage import parts_of, write_ranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,15 @@ class Lesson:
     positioned: bool
 
 
-def train_ranker(dataset: Path, *, out: Path, seed: int, threads: int, progress: Progress = silent) -> Ranker:
+def train_ranker(
+    dataset: Path,
+    *,
+    out: Path,
+    seed: int,
+    threads: int,
+    rerank: RerankRules | None = None,
+    progress: Progress = silent,
+) -> Ranker:
     """Train on a data set and write the ranker.
 
     Args:
@@ -65,13 +75,15 @@ def train_ranker(dataset: Path, *, out: Path, seed: int, threads: int, progress:
         out: An existing, empty folder.
         seed: Of everything random; the same data set, seed and threads give the same bytes.
         threads: Threads to train with; they do not change the bytes of the model.
+        rerank: Rules that the policy declares; without them nothing is capped, filtered or diversified.
         progress: Told what is being done.
 
     Raises:
         FaultyInputError: If there is nothing to learn or to stop by: no positive, no negative, no validation positive, or
-            features that say nothing.
+            features that say nothing; or if the rules speak of what the data set does not have.
     """
     data = open_dataset(dataset)
+    rules = rules_for(data, rerank)
     features = tuple(feature.name for feature in data.manifest.features)
     progress("collecting training and validation rows")
     lesson = collect(data, features, seed=seed)
@@ -96,7 +108,7 @@ def train_ranker(dataset: Path, *, out: Path, seed: int, threads: int, progress:
         importance=_importance(fitted, features),
         position_bias=tuple(round(value, 6) for value in fitted.position_bias),
         candidate_sources={source: settings.QUOTAS[source] for source in SOURCES},
-        rerank=rules_for(data),
+        rerank=rules,
         seed=seed,
         threads=threads,
         training_rows=len(lesson.training.requests),
@@ -121,10 +133,18 @@ def parameters_for(*, positioned: bool) -> dict[str, str | int | float | bool]:
     return {**settings.PARAMETERS, "lambdarank_unbiased": positioned}
 
 
-def rules_for(data: OpenDataset) -> RerankRules:
-    """Re-ranking rules of a data set: what was seen is left out where the contract says so; no caps by default."""
+def rules_for(data: OpenDataset, declared: RerankRules | None = None) -> RerankRules:
+    """Re-ranking rules of a data set: what was seen is left out where the contract says so, the rest is as declared.
+
+    Raises:
+        FaultyInputError: If they speak of an attribute, a context or a part that the data set does not have.
+    """
     excluded = data.manifest.mode == "sampled" and data.manifest.exclude_seen
-    return replace(settings.NO_CAPS, exclude_seen=excluded)
+    if declared is None:
+        return replace(settings.NO_CAPS, exclude_seen=excluded)
+    names = names_of(data.items, context=data.manifest.context, parts=parts_of(data.manifest))
+    check_names(declared, names, subject=f"{RERANK_FILE} on data set {data.manifest.name}")
+    return replace(declared, exclude_seen=excluded)
 
 
 def collect(data: OpenDataset, features: Sequence[str], *, seed: int) -> Lesson:

@@ -1,7 +1,7 @@
 """What leaves the verdict room: a Verdict, and the policy it was reached under.
 
-A frozen policy is a directory: policy.yaml (the very bytes that were given), frozen.json (`FrozenPolicy`). A verdict is a
-directory: verdict.json (`Verdict`).
+A frozen policy is a directory: policy.yaml and, where there are any, the re-rank rules rerank.yaml (the very bytes that were
+given), frozen.json (`FrozenPolicy`). A verdict is a directory: verdict.json (`Verdict`).
 
 Three values, for each criterion and each slice it looks at: `pass` (harm beyond the margin is ruled out), `fail` (harm
 beyond the margin is shown), `insufficient` (neither, or the evidence is missing). Never "not significant, so fair".
@@ -31,6 +31,8 @@ class FrozenPolicy:
     suite: str
     """sha256 of the suite that was run and passed before freezing."""
     suite_cases: int
+    rerank: str = ""
+    """sha256 of rerank.yaml's bytes, which is frozen with the policy; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

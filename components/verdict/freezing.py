@@ -1,4 +1,7 @@
-"""Fixes a policy at a run's first step: its suite must pass, and from then on its bytes are what judges the run."""
+"""Fixes a policy at a run's first step: its suite must pass, and from then on its bytes are what judges the run.
+
+The re-rank rules beside it are fixed too: what is measured is the list as it will be shown.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_bytes
 from components.artifacts.files import write_atomically
 from components.errors import InputError
+from components.ranker.declared_rules import RERANK_FILE, read_rules
 from components.verdict.contract import SCHEMA_VERSION, FrozenPolicy
 from components.verdict.policy import POLICY_FILE, Policy, parse_policy, policy_folder
 from components.verdict.suite import check_suite
@@ -17,7 +21,7 @@ FROZEN_FILE = "frozen.json"
 
 
 def freeze_policy(policy: Path, *, at: datetime, out: Path) -> FrozenPolicy:
-    """Run a policy's suite and write policy.yaml and frozen.json into `out`.
+    """Run a policy's suite and write policy.yaml, rerank.yaml where there is one, and frozen.json into `out`.
 
     Args:
         policy: The policy's folder or its policy.yaml, with suite and samples beside it.
@@ -25,7 +29,8 @@ def freeze_policy(policy: Path, *, at: datetime, out: Path) -> FrozenPolicy:
         out: An existing, empty directory.
 
     Raises:
-        InputError: If the policy or its suite cannot be used, or a case of the suite does not come out as it says.
+        InputError: If the policy, its suite or its re-rank rules cannot be used, or a case of the suite does not come out
+            as it says.
     """
     if at.tzinfo is None:
         raise InputError(f"freezing a policy: found the time {at.isoformat()} without a time zone; needed one.")
@@ -34,6 +39,7 @@ def freeze_policy(policy: Path, *, at: datetime, out: Path) -> FrozenPolicy:
     result = check_suite(folder)
     if result.policy_digest != digest_bytes(content):
         raise InputError(f"policy {folder}: changed while its suite ran; freeze it again.")
+    rules = read_rules(folder)
     frozen = FrozenPolicy(
         schema_version=SCHEMA_VERSION,
         name=result.policy.name,
@@ -42,7 +48,13 @@ def freeze_policy(policy: Path, *, at: datetime, out: Path) -> FrozenPolicy:
         frozen_at=at.astimezone(UTC).isoformat(),
         suite=result.suite_digest,
         suite_cases=result.cases,
+        rerank=rules.declared if rules else "",
     )
+    if rules:
+        declared = (folder / RERANK_FILE).read_bytes()
+        if digest_bytes(declared) != rules.declared:
+            raise InputError(f"policy {folder}: {RERANK_FILE} changed while it was read; freeze it again.")
+        write_atomically(out / RERANK_FILE, declared)
     write_atomically(out / POLICY_FILE, content)
     documents.save(frozen, out / FROZEN_FILE)
     return frozen
@@ -64,6 +76,13 @@ def open_frozen(place: Path) -> tuple[FrozenPolicy, Policy]:
         raise InputError(
             f"policy {frozen.name}@{frozen.version}: {POLICY_FILE} now has digest {found[:12]}, but {frozen.digest[:12]} "
             f"was frozen at {frozen.frozen_at}. A policy that changed since cannot judge this run: start a new run."
+        )
+    rules = read_rules(place)
+    if (rules.declared if rules else "") != frozen.rerank:
+        found = rules.declared[:12] if rules else "absent"
+        raise InputError(
+            f"policy {frozen.name}@{frozen.version}: {RERANK_FILE} is {found}, but {frozen.rerank[:12] or 'none'} was frozen "
+            f"at {frozen.frozen_at}. Re-rank rules that changed since are not those that were measured: start a new run."
         )
     policy = parse_policy(content.decode("utf-8", errors="strict"), subject=f"policy {frozen.name}@{frozen.version}")
     if (policy.name, policy.version) != (frozen.name, frozen.version):

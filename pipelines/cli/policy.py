@@ -18,11 +18,15 @@ def policy() -> None:
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 def check(path: Path | None) -> None:
     """Run the suite of the policy at PATH: every case, and every criterion covered by one that passes and one that fails."""
+    from components.ranker.declared_rules import RERANK_FILE, read_rules
     from components.verdict.suite import check_suite
 
     place = find_policy(path)
     result = check_suite(place)
+    rules = read_rules(place)
     click.echo(f"{place}: {result.cases} cases, all as expected.")
+    if rules:
+        click.echo(f"{place.parent / RERANK_FILE}: read, sha256 {rules.declared[:12]}.")
 
 
 COMMANDS = {"policy": policy}

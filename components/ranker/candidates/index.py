@@ -66,7 +66,15 @@ class Index:
         known: Bools = (self.users_of_item > 0) | (self.first_bucket < bucket)
         return known
 
-    def candidates(self, users: Ids, *, bucket: int, quotas: Mapping[str, int], exclude_seen: bool) -> tuple[Ints, Ids]:
+    def candidates(
+        self,
+        users: Ids,
+        *,
+        bucket: int,
+        quotas: Mapping[str, int],
+        exclude_seen: bool,
+        permitted: Bools | None = None,
+    ) -> tuple[Ints, Ids]:
         """Retrieve for some users: row starts (users + 1,) and items, ascending within a row.
 
         Args:
@@ -74,20 +82,27 @@ class Index:
             bucket: Moment of asking; items that come later are left out.
             quotas: Items that each of `SOURCES` may name.
             exclude_seen: Leave out what the user has taken before.
+            permitted: Items that may be shown, to everyone (items,) or to each user (users, items); all without it.
         """
+        everyone = self.eligible(bucket)
+        if permitted is not None and permitted.ndim == 1:
+            everyone = everyone & permitted
         block = max(1, _CELLS // max(self.n_items, 1))
         counts: list[Ints] = []
         items: list[Ids] = []
         for begin in range(0, len(users), block):
-            named = self._named(users[begin : begin + block], bucket, quotas, exclude_seen)
+            some = slice(begin, begin + block)
+            allowed = np.broadcast_to(everyone, (len(users[some]), self.n_items))
+            if permitted is not None and permitted.ndim == 2:
+                allowed = allowed & permitted[some]
+            named = self._named(users[some], allowed, quotas, exclude_seen)
             counts.append(named.sum(axis=1))
             items.append(np.nonzero(named)[1].astype(np.int32))
         starts = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
         return starts, np.concatenate([np.empty(0, np.int32), *items])
 
-    def _named(self, users: Ids, bucket: int, quotas: Mapping[str, int], exclude_seen: bool) -> Bools:
+    def _named(self, users: Ids, allowed: Bools, quotas: Mapping[str, int], exclude_seen: bool) -> Bools:
         taken = self.seen.rows(users)
-        allowed = np.broadcast_to(self.eligible(bucket), (len(users), self.n_items))
         if exclude_seen:
             allowed = allowed.copy()
             allowed[np.repeat(np.arange(len(users)), np.diff(taken.indptr)), taken.indices] = False
