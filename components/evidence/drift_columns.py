@@ -239,14 +239,14 @@ def describe(columns: Sequence[Column], measured: Mapping[str, Distance], overal
     told = []
     if shown:
         most = sorted(shown, key=lambda column: (-column.importance, column.name))[:3]
-        names = ", ".join(f"{column.name} ({column.importance:.0%} of the model)" for column in most)
-        told.append(
-            f"{len(shown)} of {len(columns)} columns moved more than they had before, by more than noise: {names}."
+        names = ", ".join(
+            column.name + (f" ({column.importance:.0%} of the model)" if column.feature else "") for column in most
         )
+        told.append(f"{len(shown)} of {len(columns)} columns moved more than they use to, by more than noise: {names}.")
     else:
-        told.append(f"None of {len(columns)} columns is shown to have moved more than it had before.")
+        told.append(f"None of {len(columns)} columns is shown to have moved more than it uses to.")
     told.append(
-        f"They carry {overall.low:.0%} of the model's importance; up to {overall.high:.0%} cannot be ruled out."
+        f"Features that moved so carry {overall.low:.0%} of the model's importance; up to {overall.high:.0%} cannot be ruled out."
         if overall.low is not None and overall.high is not None
         else "How much of the model they carry could not be measured."
     )
