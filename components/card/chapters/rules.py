@@ -38,7 +38,8 @@ class Rule:
 
 def rules(verdict: Verdict, waived: Mapping[str, str]) -> tuple[Rule, ...]:
     """All criteria, what needs reading first; `waived` tells until when, by criterion."""
-    return tuple(_rule(outcome, waived.get(outcome.criterion, "")) for outcome in by_concern(verdict.outcomes))
+    ordered = sorted(by_concern(verdict.outcomes), key=lambda o: 2 if not o.blocks else int(o.criterion in waived))
+    return tuple(_rule(outcome, waived.get(outcome.criterion, "")) for outcome in ordered)
 
 
 def headline(verdict: Verdict) -> str:

@@ -27,7 +27,7 @@ class ToldWaiver:
     at: str
     until: str
     reason: str
-    signature: str
+    signature: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _told(waived: Waived, outcome: Outcome) -> ToldWaiver:
         at=moment(waived.waived_at),
         until=date(waived.until),
         reason=one_line(waived.reason),
-        signature=f"waiver {short(waived.digest)}, key {short(waived.key_id)}",
+        signature=(f"waiver {short(waived.digest)}", f"key {short(waived.key_id)}"),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from components.artifacts import documents
 from components.card.build import EVIDENCE_ROLES, CardSources, write_card
-from components.card.contract import Card
+from components.card.contract import Card, Waived
 from components.dataset.contract import Cut, Dataset, Feature
 from components.events.contract import DatasetContract, Snapshot, TableCount
 from components.evidence.contract import Estimate, Evidence
@@ -136,6 +136,7 @@ class Run:
     evidence: dict[str, Evidence]
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    waivers: tuple[Waived, ...] = ()
 
     def blocked(self, *outcomes: Outcome) -> None:
         """Make it a blocked run, by these outcomes."""
@@ -162,7 +163,8 @@ class Run:
                 pq.write_table(pa.Table.from_pylist(self.tables[f"{question}.{name}"]), room / file)
         rooms = tuple(places.pop(role) for role in EVIDENCE_ROLES)
         digests = dict.fromkeys(names, HEX)
-        return CardSources.of(**places, evidence=rooms, code=HEX, digests=digests, facts=self.facts)
+        sources = CardSources.of(**places, evidence=rooms, code=HEX, digests=digests, facts=self.facts)
+        return replace(sources, waivers=self.waivers)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from components.card.build import write_card
 
 from .conftest import Run, finding, gap, outcome, small_run
+from .test_waivers import word_for
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -67,11 +68,22 @@ def broken_run() -> Run:
     return run
 
 
+def waived_run() -> Run:
+    """The hardest page once more, with a waiver whose words never end."""
+    run = broken_run()
+    *others, wrong = run.verdict.outcomes
+    found = tuple(replace(held, waivable=True) for held in wrong.findings)
+    run.verdict = replace(run.verdict, outcomes=(*others, replace(wrong, findings=found, on_fail="waive")))
+    endless = "a_reason_that_never_ends_" * 8
+    run.waivers = (word_for(wrong.criterion, reason=endless, waived_by=endless),)
+    return run
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Addresses of a card that passed and of one that is blocked."""
+    """Addresses of a card that passed, of one that is blocked and of one that is waived."""
     found = {}
-    for name, run in (("passed", small_run()), ("blocked", broken_run())):
+    for name, run in (("passed", small_run()), ("blocked", broken_run()), ("waived", waived_run())):
         folder = tmp_path_factory.mktemp(name)
         out = folder / "card"
         out.mkdir()
@@ -88,7 +100,7 @@ def browser() -> Iterator[object]:
         opened.close()
 
 
-@pytest.mark.parametrize("name", ["passed", "blocked"])
+@pytest.mark.parametrize("name", ["passed", "blocked", "waived"])
 def test_nothing_is_loaded_nothing_is_complained_of_and_nothing_overflows(
     browser, pages: dict[str, str], name: str
 ) -> None:
@@ -117,7 +129,7 @@ def test_nothing_is_loaded_nothing_is_complained_of_and_nothing_overflows(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["passed", "blocked"])
+@pytest.mark.parametrize("name", ["passed", "blocked", "waived"])
 def test_all_text_has_a_contrast_of_at_least_four_and_a_half(
     browser, pages: dict[str, str], name: str, scheme: str
 ) -> None:
