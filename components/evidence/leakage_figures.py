@@ -16,6 +16,7 @@ from components.evidence.leakage_past import Compared
 from components.evidence.leakage_power import Power
 from components.ranker.contract import CANDIDATE
 from components.statistics import Intervals, pooled_means, user_bootstrap
+from components.statistics.shares import share_limit
 
 Floats = NDArray[np.float64]
 
@@ -95,10 +96,15 @@ def without_direction(found: Intervals, constant: NDArray[np.bool_]) -> Interval
 def _shares(gained: Floats, uncertain: Floats, *, seed: int) -> Intervals:
     sizes = np.repeat(uncertain[:, None], gained.shape[1], axis=1)
     found = pooled_means(gained, sizes, seed=seed, level=LEVEL, simultaneous=True)
+    # Of a copy of the label users do not differ, and a resample knows no spread. How many who do may still be unseen is
+    # known exactly, and what each of them could change: a column tells at most everything and is cut at minus that.
+    tail = np.full(found.estimate.shape, (1 - LEVEL) / 2 / gained.shape[1])
+    unseen = 2 * share_limit(np.zeros(tail.shape), found.n_users, tail=tail)
+    alike = np.isnan(found.low) & np.isfinite(found.estimate)
     nothing = ~gained.any(axis=0)
-    # Nothing tells more than all. Below, a limit says only that a column misleads, and there the sample may not bound it.
-    low, high = np.clip(found.low, -1.0, 1.0), np.clip(found.high, -1.0, 1.0)
-    return replace(found, low=np.where(nothing, 0.0, low), high=np.where(nothing, 0.0, high))
+    low = np.where(nothing, 0.0, np.where(alike, found.estimate - unseen, found.low))
+    high = np.where(nothing, 0.0, np.where(alike, found.estimate + unseen, found.high))
+    return replace(found, low=np.clip(low, -1.0, 1.0), high=np.clip(high, -1.0, 1.0))
 
 
 def _of_requests(found: Measured, *, seed: int) -> Iterator[Estimate]:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,14 @@ class Run:
 
 
 def honest(folder: Path, *, seed: int) -> Run:
-    for name in ("shop", "snapshot", "dataset", "ranker", "rankings"):
+    (folder / "shop").mkdir()
+    return trained(generate_shop(folder / "shop", seed=seed, scale=SCALE), folder, seed=seed)
+
+
+def trained(path: Path, folder: Path, *, seed: int) -> Run:
+    """Everything from the contract to rankings."""
+    for name in ("snapshot", "dataset", "ranker", "rankings"):
         (folder / name).mkdir()
-    path = generate_shop(folder / "shop", seed=seed, scale=SCALE)
     contract = load_contract(path)
     assert contract.as_of is not None
     take_snapshot(contract, base=path.parent, as_of=contract.as_of, out=folder / "snapshot")
@@ -54,6 +60,38 @@ def honest(folder: Path, *, seed: int) -> Run:
     train_ranker(folder / "dataset", out=folder / "ranker", seed=seed, threads=1)
     rank(folder / "dataset", folder / "ranker", incumbent=None, out=folder / "rankings", seed=seed, threads=1)
     return Run(folder / "snapshot", folder / "dataset", folder / "rankings")
+
+
+def bought(folder: Path) -> Run:
+    """A log that only knows purchases: forty users of two tastes."""
+    rng = np.random.default_rng(0)
+    end = datetime(2026, 3, 1, tzinfo=UTC)
+    users = rng.integers(0, 40, 1500)
+    items = (rng.integers(0, 15, users.size) * 2 + users % 2) % 30
+    table = {
+        "user_id": [f"u{user:02d}" for user in users],
+        "item_id": [f"i{item:02d}" for item in items],
+        "ts": pa.array(
+            [end - timedelta(days=float(d)) for d in rng.uniform(0.1, 70, users.size)], pa.timestamp("us", tz="UTC")
+        ),
+        "event": ["purchase"] * users.size,
+    }
+    pq.write_table(pa.table(table), folder / "events.parquet")
+    (folder / "dataset.yaml").write_text(
+        """
+schema: rankgate/dataset/v1
+name: bought
+tables: {events: {path: [events.parquet]}}
+events: {purchase: {gain: 1}}
+requests: {mode: sampled, horizon: P7D, cuts: 2, negatives: 10}
+bucket: day
+as_of: "2026-03-01T00:00:00Z"
+split: {test: {days: 7}, validation: {days: 7}}
+evaluation: {cutoffs: [3, 10]}
+""",
+        encoding="utf-8",
+    )
+    return trained(folder / "dataset.yaml", folder, seed=0)
 
 
 @pytest.fixture(scope="session")
@@ -165,6 +203,16 @@ def test_a_leak_is_caught_at_every_strength_and_by_its_power_where_it_is_strong(
     assert changed_features(evidence) == {LEAKED}
     failed = {rule for rule, answer in answers(evidence).items() if answer == "fail"}
     assert failed == {"leakage-future"} | seen_by
+
+
+def test_a_copy_of_the_label_has_limits_although_users_do_not_differ(copied: Run, tmp_path: Path) -> None:
+    leak(copied, np.inf)
+    evidence = measure(copied, tmp_path / "out")
+    for metric in ("power@test", "power@train", "told@test", "told@train"):
+        estimate = pick(evidence, metric, LEAKED)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert 0.85 < estimate.low <= (estimate.value or 0) <= estimate.high <= 1
 
 
 def test_a_leak_in_training_alone_is_caught_by_its_hindsight(
@@ -305,6 +353,23 @@ def test_a_training_request_of_the_test_weeks_is_counted_with_its_rows(copied: R
     rewrite(copied.dataset / "requests.parquet", put("ts", late))
     rows = pq.read_table(copied.dataset / "rows.parquet")["request"].to_numpy()
     assert pick(measure(copied, tmp_path / "out"), "overlap", "labels of train").value == (rows == 0).sum()
+
+
+def test_where_the_catalogue_is_ranked_features_are_measured_on_training_rows(tmp_path: Path) -> None:
+    run = bought(tmp_path)
+    evidence = measure(run, tmp_path / "out")
+    assert not changed_features(evidence)
+    metrics = {e.metric for e in evidence.estimates}
+    assert {"power@train", "told@train", "changed_without_future", "overlap"} <= metrics
+    assert not {"power@test", "told@test", "outcome_told@train"} & metrics
+    for e in evidence.estimates:
+        if e.metric == "changed_without_future":
+            assert e.value == 0
+            assert e.detail["moments"] == 3
+    rewrite(run.dataset / "rows.parquet", put("item_purchase_7d", label))
+    spoiled = measure(run, tmp_path / "spoiled")
+    assert changed_features(spoiled) == {"item_purchase_7d"}
+    assert pick(spoiled, "power@train", "item_purchase_7d").value == 1
 
 
 def test_the_same_run_gives_the_same_bytes(shop: Run, tmp_path: Path) -> None:
