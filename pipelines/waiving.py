@@ -8,6 +8,7 @@ in the store.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from components.approval.contract import SignedWaiver
 from components.artifacts import documents
 from components.artifacts.files import write_atomically
+from components.card.contract import Waived
 from components.errors import InputError
 from components.verdict.contract import Outcome, Verdict
 from components.verdict.outcomes import still_blocking
@@ -84,7 +86,7 @@ def waive_criterion(
     Raises:
         InputError: If the run did not end blocked, or the waiver cannot be given.
     """
-    from components.approval.waivers import claimed_waivers, waive, waiver_file
+    from components.approval.waivers import as_shown, claimed_waivers, waive, waiver_file
 
     if run.state != "blocked":
         raise InputError(f"run {run.name}: is {run.state}; needed a blocked one. Nothing else is there to be waived.")
@@ -106,7 +108,7 @@ def waive_criterion(
         )
         before = claimed_waivers(run.waivers)
         kept = tuple(held for held in before if held.waiver.criterion != criterion)
-        card = _write_card(run, (*kept, signed))
+        card = write_card_of(run, tuple(map(as_shown, (*kept, signed))))
         name = waiver_file(criterion)
         write_atomically(run.waivers / name, (folder / name).read_bytes())
         # The last word: until it is written, the card that an approval would sign does not tell of the waiver.
@@ -142,9 +144,12 @@ def _outcomes(run: Run) -> tuple[Outcome, ...]:
     return documents.load(Verdict, run.artifact("verdict") / "verdict.json").outcomes
 
 
-def _write_card(run: Run, waivers: tuple[SignedWaiver, ...]) -> str:
-    """The run's card with these waivers, in the store; returns its tree digest."""
-    from components.approval.waivers import as_shown
+def write_card_of(run: Run, waivers: Sequence[Waived]) -> str:
+    """Write a run's card from the artefacts that it was first written from, with these waivers, and put it into the store.
+
+    Returns:
+        Its tree digest; the run's own card's where there is no waiver.
+    """
     from components.card.build import CardSources, write_card
     from components.card.sources import EVIDENCE_ROLES
 
@@ -160,9 +165,9 @@ def _write_card(run: Run, waivers: tuple[SignedWaiver, ...]) -> str:
         digests={role: digests[name] for role, name in named.items()},
         facts=pipeline_arguments(request, incumbent="")["facts"],
     )
-    told = sorted(map(as_shown, waivers), key=lambda waived: waived.criterion)
+    told = tuple(sorted(waivers, key=lambda waived: waived.criterion))
     out = run.store.work_directory("card-waived")
-    write_card(replace(sources, waivers=tuple(told)), out=out)
+    write_card(replace(sources, waivers=told), out=out)
     return run.store.put(out)
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,14 @@ evidence:
 """
 
 
-def _policy(folder: Path, *, bound: float) -> Path:
-    """A policy of one rule, with its suite."""
+def _policy(folder: Path, *, bound: float, waive: bool = False) -> Path:
+    """A policy of one rule, with its suite; with `waive` what it cannot settle may be waived."""
     folder.mkdir()
-    (folder / "policy.yaml").write_text(_POLICY.replace("BOUND", str(bound)))
+    rule = _POLICY.replace("BOUND", str(bound)) + ("    on_insufficient: waive\n" if waive else "")
+    (folder / "policy.yaml").write_text(rule)
     suite = _SUITE.replace("MIDDLE", str(bound)).replace("LOW", str(bound - 0.05)).replace("HIGH", str(bound + 0.05))
+    if waive:
+        suite = suite.replace("random: insufficient}}", "random: insufficient}, waivable: [better-than-random]}")
     (folder / "suite.yaml").write_text(suite)
     (folder / "sample.yaml").write_text(_SAMPLE)
     return folder
@@ -173,10 +177,147 @@ def test_a_blocked_run_exits_3_keeps_everything_and_has_its_card(shell: Shell, p
     assert not steps["ranker"]
     refused = shell("approve", blocked["run"], "--key", _key(shell), "--as", "rita", "--reason", "no")
     assert refused.returncode == 3
+    unwaivable = _waive(shell, blocked["run"])
+    assert unwaivable.returncode == 2
+    assert "on_fail: block: no signature lets a shown harm through" in unwaivable.stderr
+    assert not (Path(blocked["folder"]) / "waivers").exists()
     compared = shell.json("compare", passed["run"], blocked["run"])
     answers = {row["name"]: (row["first"], row["second"]) for row in compared["answers"]}
     assert answers["verdict"] == ("passed", "blocked")
     assert {run["state"] for run in shell.json("runs")} == {"passed", "blocked"}
+
+
+def _waive(shell: Shell, run: str, *more: str, until: date | None = None) -> subprocess.CompletedProcess[str]:
+    """Waive the one rule, for a month unless told; words in `more` go over those before."""
+    day = until or datetime.now(UTC).date() + timedelta(days=30)
+    words = ("--reason", "the canary watches them", "--until", str(day), "--key", _key(shell), "--as", "wim")
+    return shell("waive", run, "better-than-random", *words, *more)
+
+
+@pytest.fixture(scope="module")
+def unsure(shell: Shell, passed: dict[str, Any]) -> dict[str, Any]:
+    """A run whose one rule is held against the very figure that it measures: no number of users settles that."""
+    (outcome,) = passed["verdict"]["outcomes"]
+    _policy(shell.folder / "unsure", bound=round(outcome["findings"][0]["value"], 3), waive=True)
+    done = shell("demo", "--scale", _SCALE, "--policy", "unsure", "--json")
+    assert done.returncode == 3, done.stderr
+    run: dict[str, Any] = json.loads(done.stdout)
+    assert run["verdict"]["outcomes"][0]["answer"] == "insufficient"
+    return run
+
+
+def test_wrong_words_about_a_waiver_exit_2_and_leave_nothing(shell: Shell, unsure: dict[str, Any]) -> None:
+    today = datetime.now(UTC).date()
+    folder = Path(unsure["folder"])
+    before = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+    for done, told in (
+        (_waive(shell, "nosuch"), "not found below"),
+        (_waive(shell, unsure["run"], until=today), "needed a day after"),
+        (_waive(shell, unsure["run"], until=today + timedelta(days=91)), "90 days at most"),
+        (_waive(shell, unsure["run"], "--until", "soon"), "needed a day such as"),
+        (_waive(shell, unsure["run"], "--reason", " "), "reason: found none"),
+        (_waive(shell, unsure["run"], "--as", " ADA"), "who submitted this run"),
+        (_waive(shell, unsure["run"], "--key", "none.key"), "cannot be read"),
+        (shell("waive", unsure["run"], "better", "--until", "2026-01-01"), "Missing option '--reason'"),
+    ):
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+    after = {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+    assert set(after) == set(before)
+    assert {path for path in after if after[path] != before[path]} <= {folder, folder / "lock"}
+
+
+def test_a_waiver_is_told_on_a_new_card_and_the_old_one_stays(shell: Shell, unsure: dict[str, Any]) -> None:
+    run, digest = unsure["run"], unsure["artifacts"]["card"]
+    verdict = (Path(unsure["folder"]) / "artifacts" / "verdict" / "verdict.json").read_bytes()
+    done = _waive(shell, run, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["left"] == []
+    assert told["card"] != digest
+    shown = shell.json("show", run)
+    assert (shown["state"], shown["artifacts"]["card"]) == ("blocked", told["card"])
+    assert [held["waiver"]["criterion"] for held in shown["waivers"]["waivers"]] == ["better-than-random"]
+    page = Path(shell("card", run).stdout.strip()).read_text()
+    assert "Blocked, waived" in page
+    assert "the canary watches them" in page
+    assert (shell.home / "store" / "objects" / digest[:2] / digest / "card.html").exists()
+    assert (Path(unsure["folder"]) / "artifacts" / "verdict" / "verdict.json").read_bytes() == verdict
+    assert "blocked, waived" in shell("runs").stdout
+    again = _waive(shell, run, "--reason", "another reason")
+    assert "replaces the waiver by wim" in again.stdout
+    compared = shell.json("compare", run, run)
+    assert {row["name"]: row["first"] for row in compared["answers"]} == {
+        "verdict": "blocked, waived",
+        "better-than-random": "insufficient, waived",
+    }
+
+
+def test_a_card_written_anew_without_waivers_is_the_runs_own(shell: Shell, passed: dict[str, Any]) -> None:
+    from pipelines.runs import Home
+    from pipelines.waiving import write_card_of
+
+    run = Home(shell.home).find(passed["run"])
+    assert write_card_of(run, ()) == passed["artifacts"]["card"]
+
+
+def test_an_approval_rests_on_its_waiver_and_ends_with_a_changed_one(shell: Shell, unsure: dict[str, Any]) -> None:
+    run, trust = unsure["run"], ("--trust", f"{_key(shell)}.pub")
+    decide = ("approve", run, "--key", _key(shell), "--as", "rita", "--reason", "read it")
+    assert _waive(shell, run).returncode == 0
+    assert "needed --trust" in shell(*decide).stderr
+    release = shell.json(*decide, *trust)
+    assert list(release["approval"]["waivers"]) == ["better-than-random"]
+    assert shell.json("verify", run, *trust)["digest"] == release["digest"]
+    assert shell.json("package", run, *trust)["release"] == release["digest"]
+    path = Path(unsure["folder"]) / "waivers" / "better-than-random.dsse.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"sig":"', b'"sig":"A', 1))
+    image = ("--image", f"registry.example.com/ranker@sha256:{'a' * 64}", "--out", "waived-manifests")
+    for words in (("verify", run, *trust), ("package", run, *trust), ("manifests", run, *trust, *image)):
+        refused = shell(*words)
+        assert refused.returncode == 4, refused.stdout + refused.stderr
+        assert "the waivers are not those that were approved: waivers/better-than-random.dsse.json" in refused.stderr
+    path.write_bytes(content)
+    assert shell("verify", run, *trust).returncode == 0
+    path.unlink()
+    assert shell("verify", run, *trust).returncode == 4
+    path.write_bytes(content)
+
+
+def test_an_expired_waiver_and_a_strangers_do_not_count(shell: Shell, unsure: dict[str, Any]) -> None:
+    from components.approval.waivers import as_shown, waive
+    from pipelines.runs import Home
+    from pipelines.waiving import write_card_of
+
+    decide = ("approve", unsure["run"], "--key", _key(shell), "--as", "rita", "--trust", f"{_key(shell)}.pub")
+    if not (shell.folder / "stranger.key").exists():
+        assert shell("keys", "new", "stranger.key").returncode == 0
+    assert _waive(shell, unsure["run"], "--key", "stranger.key").returncode == 0
+    refused = shell(*decide)
+    assert refused.returncode == 3
+    assert "which is not trusted here" in refused.stderr
+    run = Home(shell.home).find(unsure["run"])
+    signed = waive(
+        run=run.name,
+        criterion="better-than-random",
+        verdict=run.artifact("verdict"),
+        policy=run.artifact("policy"),
+        submitter="ada",
+        waived_by="wim",
+        reason="for a week",
+        until=datetime.now(UTC).date() - timedelta(days=1),
+        key=_key(shell),
+        waived_at=datetime.now(UTC).replace(microsecond=0) - timedelta(days=8),
+        out=run.waivers,
+    )
+    run.rewrite("card", write_card_of(run, (as_shown(signed),)))
+    refused = shell(*decide)
+    assert refused.returncode == 3, refused.stdout + refused.stderr
+    assert "had expired when it should be approved" in refused.stderr
+    assert "blocked, waiver expired" in shell("runs").stdout
+    assert "which has passed" in shell("show", run.name).stdout
 
 
 def _key(shell: Shell) -> str:
