@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,25 @@ class ColumnFile:
         """
         try:
             return self._file.read(columns=[name]).column(0)
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self._file.metadata.num_rows)
+
+    def blocks(self, names: Sequence[str], *, size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Some columns in blocks of at most `size` rows, each with the number of its first row.
+
+        Raises:
+            EvidenceError: If they cannot be read.
+        """
+        begin = 0
+        try:
+            for block in self._file.iter_batches(batch_size=size, columns=list(names)):
+                yield begin, block
+                begin += block.num_rows
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 

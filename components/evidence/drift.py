@@ -72,7 +72,7 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
 
     Args:
         dataset: Dataset directory.
-        ranker: Ranker directory, for the importance of features.
+        ranker: Ranker directory, for the importance of features and for how scores moved before.
         rankings: Rankings directory.
         out: Existing directory that lacks these files.
         seed: Seed of the bootstrap.
@@ -86,7 +86,7 @@ def measure_drift(dataset: Path, ranker: Path, rankings: Path, *, out: Path, see
     trained = documents.load(Ranker, ranker / "ranker.json")
     ranked = documents.load(Rankings, rankings / "rankings.json")
     sample = _DRAWN_ROWS if draw else 0
-    columns = list(read_inputs(dataset, built, trained, rankings, seed=seed, sample=sample))
+    columns = list(read_inputs(dataset, built, ranker, trained, rankings, seed=seed, sample=sample))
     found, moved = distances(
         [column.counted for column in columns],
         [column.family for column in columns],

@@ -8,7 +8,8 @@
 holiday that was there before) is no drift. A column only counts from where its look-back window lies inside the log:
 before that it fills up, which is movement of the log's beginning and not of the shop. Columns that count since the beginning
 slow down for ever, so only the latest pairs say what to expect next. `sampled` data: neighbouring training cuts, without
-days. Scores are not kept for training rows; theirs is the earlier half of the reference against the later.
+days. Scores of training rows are the model's own, made for this (`drift_inputs`); where there are none, the earlier half of
+the reference against the later.
 
 Why so: docs/decisions/0011-drift-against-a-calibrated-null.md.
 """

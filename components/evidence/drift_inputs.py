@@ -23,13 +23,27 @@ from components.evidence.drift_columns import LABEL, MISSING, SCORE, Column
 from components.evidence.drift_history import History, Null, halves_apart, history_of, window_days
 from components.evidence.drift_mix import mixes
 from components.evidence.ranked import read_columns
+from components.ranker.booster import Booster
 from components.ranker.contract import Ranker
+from components.ranker.storage import MODEL
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Both = tuple[Floats, Floats]
 
 _WINDOWS = ("validation", "test")
+_BLOCK = 8_192
+_SCORED_ROWS = 500_000
+"""Rows that are scored for the null of scores, about: in blocks spread evenly over the whole log."""
+_AS_SCORES_MOVE = Feature(
+    name=SCORE,
+    entity="request",
+    family="count",
+    event="*",
+    window_days=0.0,
+    type="number",
+    meaning="Scores follow features, many of which count since the log began: the latest movements say what to expect.",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,14 +67,15 @@ class _Windows:
 
 
 def read_inputs(
-    dataset: Path, built: Dataset, trained: Ranker, rankings: Path, *, seed: int, sample: int
+    dataset: Path, built: Dataset, ranker: Path, trained: Ranker, rankings: Path, *, seed: int, sample: int
 ) -> Iterator[Column]:
     """Score, label and features, each followed by its gaps where either window has any, then the mix.
 
     Args:
         dataset: Dataset directory.
         built: Its manifest.
-        trained: The ranker's manifest.
+        ranker: Ranker directory, for its model.
+        trained: Its manifest.
         rankings: Rankings directory.
         seed: Seed of the draws of days, and of the sample.
         sample: Most rows of each window that are kept to be drawn; 0 for none.
@@ -75,7 +90,8 @@ def read_inputs(
     requests = requests.sort_by("request")
     rows = ColumnFile(dataset / "rows.parquet", ("request", "gain", *trained.features))
     history = history_of(built, requests, rows.integers("request"))
-    yield _of_score(table, windows, built, seed=seed)
+    scored = scores_of(rows, ranker, trained) if history is not None and built.mode == "logged" else None
+    yield _of_score(table, windows, built, history, scored, seed=seed)
     declared = {feature.name: feature for feature in built.features}
     importance = {held.feature: held.gain_share for held in trained.importance}
     for name in (LABEL, *trained.features):
@@ -103,10 +119,32 @@ class _Input:
         return self.feature is not None and self.feature.type == "category"
 
 
-def _of_score(table: ColumnFile, windows: _Windows, built: Dataset, *, seed: int) -> Column:
+def scores_of(rows: ColumnFile, ranker: Path, trained: Ranker) -> Floats | None:
+    """What the model says of rows that were recorded with their features, whether it learned from them or not.
+
+    Returns:
+        One a row, NaN where a row was not scored; None where the folder holds no model.
+    """
+    if not (ranker / MODEL).exists():
+        return None
+    booster = Booster.load((ranker / MODEL).read_bytes(), threads=1)
+    scores = np.full(rows.rows, np.nan)
+    every = max(1, rows.rows // _SCORED_ROWS)
+    for begin, block in rows.blocks(trained.features, size=_BLOCK):
+        if begin // _BLOCK % every == 0:
+            matrix = np.column_stack([block[name].to_numpy(zero_copy_only=False) for name in trained.features])
+            scores[begin : begin + block.num_rows] = booster.scores(matrix.astype(np.float32))
+    return scores
+
+
+def _of_score(
+    table: ColumnFile, windows: _Windows, built: Dataset, history: History | None, scored: Floats | None, *, seed: int
+) -> Column:
     values = windows.split(table.numbers("score"))
     null = None
-    if built.mode == "logged":
+    if history is not None and scored is not None:
+        null = history.null(scored, categorical=False, feature=_AS_SCORES_MOVE, seed=seed)
+    elif built.mode == "logged":
         null = halves_apart(values[0], windows.owners.user[0], windows.days, window_days(built), seed=seed)
     return _column(_Input(SCORE, values), windows, null)
 

@@ -25,6 +25,7 @@ from components.errors import EvidenceError
 from components.evidence.contract import Estimate, Evidence
 from components.evidence.drift import PRACTICAL_BOUND, measure_drift
 from components.evidence.drift_history import Null, history_of
+from components.ranker.booster import Examples, fit
 from components.ranker.contract import Importance, Ranker, Rankings, RerankRules, System
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -135,6 +136,7 @@ def _write(
         ),
         ranker / "ranker.json",
     )  # fmt: skip
+    (ranker / "model.ubj").write_bytes(_model(training))
     documents.save(
         Rankings(
             1, "0" * 64, "1" * 64, "logged", (System("candidate", "candidate", "", ""),), 10, (10,), 100, users, 10
@@ -142,6 +144,19 @@ def _write(
         rankings / "rankings.json",
     )
     return Windows(dataset, ranker, rankings)
+
+
+def _model(training: dict[str, np.ndarray]) -> bytes:
+    """A model that scores as the windows are scored: moved plus steady."""
+    rows = len(training["gain"])
+    examples = Examples(
+        np.column_stack([training[name] for name in _FEATURES]).astype(np.float32),
+        (training["moved"] + training["steady"]).astype(np.float32),
+        np.array([0, rows]),
+    )
+    learning: dict[str, str | int | float | bool] = {"objective": "reg:squarederror", "eta": 0.5, "max_depth": 4}
+    fitted = fit(examples, None, parameters=learning, rounds=20, patience=1, metric="rmse", seed=0, threads=1)
+    return fitted.booster.to_bytes()
 
 
 def _measured(windows: Windows, out: Path) -> Evidence:
