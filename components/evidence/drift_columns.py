@@ -41,7 +41,7 @@ CONVENTIONS = {
     "threshold": f"The larger of {PRACTICAL_BOUND} and detail.null: the distance, noise of few users taken off, that one "
     f"window in {1 / (1 - NULL_LEVEL):.0f} exceeds while nothing is wrong; absent where there is no history. From "
     "detail.null_pairs pairs of earlier windows of this log (as long as the two windows, whole weeks earlier, past the "
-    "column's own look-back; sampled data: neighbouring training cuts; the score: the halves of the reference) and from "
+    "column's own look-back; sampled data: neighbouring training cuts; the score: what the model says of training rows) and from "
     "blocks of their detail.null_days days drawn at random.",
     "drift_ratio": "Distance divided by its threshold: above 1, the movement is large and unusual.",
     "drifted_importance": "Summed importance of the features above their threshold; low counts those whose whole interval is, "
