@@ -9,7 +9,7 @@ weak one (as strong as an honest feature) does not, and `CONVENTIONS` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from components.artifacts import documents
 from components.artifacts.digests import digest_tree
 from components.artifacts.progress import Progress, silent
 from components.dataset.reading import OpenDataset, open_dataset
-from components.errors import EvidenceError
+from components.errors import EvidenceError, Fault, FaultyInputError
 from components.events.contract import DatasetContract
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.leakage_figures import (
@@ -83,6 +83,8 @@ def measure_leakage(
     features = tuple(feature.name for feature in data.manifest.features)
     rows = dataset / "rows.parquet"
     labels = read_columns(rows, ("request", "item", "positive"))
+    watched = read_columns(rankings / "features.parquet", ("request",))
+    _check_requests(requests, {"rows.parquet": labels, "features.parquet": watched})
     progress("features without the future")
     compared = tuple(_without_future(snapshot, data, contract, requests, rows, rankings, features, seed=seed))
     progress("what each feature does alone")
@@ -131,7 +133,7 @@ def _without_future(
     rng = np.random.default_rng(seed)
     bucket = requests["bucket"].to_numpy()
     watched = rankings / "features.parquet"
-    held = pq.read_schema(watched).names if watched.is_file() else []
+    held = pq.read_schema(watched).names
     columns = {rows: features, watched: [feature for feature in features if feature in held]}
     of_row = {path: read_columns(path, ("request",))["request"].to_numpy().astype(np.int64) for path in columns}
     cuts = [(cut.name, cut.bucket) for cut in data.manifest.cuts]
@@ -171,7 +173,7 @@ def _on_test(
 ) -> Measured | None:
     """Power on the test rows that were ranked, beside that of every system on the same requests; None without a row."""
     path = rankings / "features.parquet"
-    present = set(pq.read_schema(path).names) if path.is_file() else set()
+    present = set(pq.read_schema(path).names)
     names = tuple(feature for feature in features if feature in present)
     rows = read_columns(path, ("split", "request", "user", "positive", *names))
     rows = rows.filter(pc.equal(rows["split"].cast(pa.string()), "test")).sort_by("request")
@@ -236,15 +238,36 @@ def _overlap(
 
 def _rows_of(path: Path, numbers: Ints, columns: Sequence[str]) -> pa.Table:
     """Rows of some requests, ascending by request."""
-    read_columns(path, ())
+    if missing := sorted(set(columns) - set(pq.read_schema(path).names)):
+        raise EvidenceError(
+            f"{path.name}: found no column {', '.join(missing)}; needed one for every feature of dataset.json. "
+            "Run the step that makes it again."
+        )
+    wanted = pc.field("request").isin(pa.array(numbers, pa.int32()))
     try:
-        return pq.read_table(
-            path, columns=list(columns), filters=pc.field("request").isin(pa.array(numbers, pa.int32()))
-        ).sort_by("request")
+        return pq.read_table(path, columns=list(columns), filters=wanted).sort_by("request")
     except (OSError, pa.ArrowException) as error:
         raise EvidenceError(
             f"{path.name}: cannot be read as Parquet ({error}). Run the step that makes it again."
         ) from error
+
+
+def _check_requests(requests: pa.Table, tables: Mapping[str, pa.Table]) -> None:
+    """Refuse requests that are not numbered from 0, and rows of requests that there are not.
+
+    Raises:
+        FaultyInputError: Naming every table that is wrong.
+    """
+    faults = []
+    if not np.array_equal(requests["request"].to_numpy(), np.arange(requests.num_rows)):
+        faults.append(Fault("requests.parquet, request", "numbers that repeat or skip", "0, 1, 2, ..., one a request"))
+    for name, table in tables.items():
+        number = table["request"].to_numpy()
+        if number.size and not 0 <= number.min() <= number.max() < requests.num_rows:
+            found, needed = f"{number.min()} to {number.max()}", f"0 to {requests.num_rows - 1}, as in requests.parquet"
+            faults.append(Fault(f"{name}, request", found, needed))
+    if faults:
+        raise FaultyInputError("leakage", faults)
 
 
 def _users(requests: pa.Table, compared: Sequence[Compared]) -> int:

@@ -142,7 +142,8 @@ def _against_model(found: Measured, turned: NDArray[np.bool_], *, seed: int) -> 
         )
     directed = np.where(turned, 1 - found.power.ordered, found.power.ordered)
     gaps = user_bootstrap(directed - systems[:, :1], seed=seed, level=LEVEL, simultaneous=True, bounds=(-1.0, 1.0))
-    best = float(np.nanmax(alone.estimate[0, 1:])) if systems.shape[1] > 1 else float("nan")
+    others = alone.estimate[0, 1:]
+    best = float(np.max(others[np.isfinite(others)], initial=-np.inf))
     for at, name in enumerate(found.features):
         yield from_intervals(
             gaps,
@@ -159,11 +160,11 @@ def _against_model(found: Measured, turned: NDArray[np.bool_], *, seed: int) -> 
 
 def change_estimates(train: Measured, test: Measured, *, seed: int) -> Iterator[Estimate]:
     """How much better each feature orders test than training rows, on the users of both; below 0: it knew training better."""
-    both, here, there = np.intersect1d(test.users, train.users, assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(test.users, train.users, assume_unique=True, return_indices=True)
     place = {name: at for at, name in enumerate(train.features)}
     columns = [place[name] for name in test.features]
     after, before = test.power.ordered[here], train.power.ordered[there][:, columns]
-    turned = np.nan_to_num(np.nanmean(before, axis=0), nan=0.5) < 0.5 if both.size else np.zeros(len(columns), bool)
+    turned = np.nan_to_num(before - 0.5).sum(axis=0) < 0
     change = np.where(turned, before - after, after - before)
     found = user_bootstrap(change, seed=seed, level=LEVEL, simultaneous=True, bounds=(-1.0, 1.0))
     for at, name in enumerate(test.features):

@@ -19,7 +19,7 @@ from components.dataset.build import build_dataset
 from components.dataset.contract import Dataset
 from components.dataset.kernel import Trail
 from components.dataset.lookup import FeatureTables
-from components.errors import EvidenceError, InputError
+from components.errors import EvidenceError, FaultyInputError, InputError
 from components.events.declaration import load_contract
 from components.events.shop import generate_shop
 from components.events.snapshot import take_snapshot
@@ -403,6 +403,31 @@ def test_a_log_whose_test_rows_are_gone_has_figures_without_a_value(
     rewrite(copied.rankings / "features.parquet", lambda table: table.slice(0, 0))
     judged = answers(measure(copied, tmp_path / "out"))
     assert judged["leakage-power"] == judged["leakage-label"] == "insufficient"
+
+
+@pytest.mark.parametrize("kind", [True, False], ids=["only positives", "no positive"])
+def test_rows_of_one_kind_alone_leave_the_order_without_a_value(
+    copied: Run, tmp_path: Path, answers: Callable[[Evidence], dict[str, str]], kind: bool
+) -> None:
+    rewrite(copied.rankings / "features.parquet", put("positive", lambda table: np.full(table.num_rows, kind)))
+    rewrite(copied.rankings / "rankings.parquet", put("positive", lambda table: np.full(table.num_rows, kind)))
+    evidence = measure(copied, tmp_path / "out")
+    judged = answers(evidence)
+    assert {pick(evidence, "power@test", name).value for name in (LEAKED, "item_click_7d")} == {None}
+    assert judged["leakage-power"] == judged["leakage-model"] == judged["leakage-hindsight"] == "insufficient"
+
+
+def test_rows_of_requests_that_there_are_not_are_refused_with_every_table(copied: Run, tmp_path: Path) -> None:
+    for path in (copied.dataset / "rows.parquet", copied.rankings / "features.parquet"):
+        rewrite(path, put("request", lambda table: table["request"].to_numpy() + 10**6))
+    with pytest.raises(FaultyInputError, match=r"2 faults[\s\S]*rows.parquet, request[\s\S]*features.parquet, request"):
+        measure(copied, tmp_path / "out")
+
+
+def test_a_feature_without_its_column_is_named(copied: Run, tmp_path: Path) -> None:
+    rewrite(copied.dataset / "rows.parquet", lambda table: table.drop_columns([LEAKED]))
+    with pytest.raises(EvidenceError, match=rf"rows.parquet: found no column {LEAKED}"):
+        measure(copied, tmp_path / "out")
 
 
 def test_a_snapshot_of_another_dataset_is_refused(shop: Run, tmp_path: Path) -> None:
