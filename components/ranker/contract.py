@@ -25,6 +25,16 @@ Rankings are a directory:
     catalogue.parquet    item: int32, eligible: bool (at the test cut), popularity: float64 (users who took it before
                          the cut)
 
+A batch is a directory, resumable while it grows:
+
+    plan.json            this module's `BatchPlan`, written first: what every file beside it belongs to
+    users-00000.parquet  user_id: string, rank: int32 (1-based, dense), item_id: string, score: float32; ascending by user_id
+                         and rank; one file for each `block_users` users
+    users-00000.json     this module's `BatchFile`, written after the file it promises
+    visitor.parquet      the same columns for whoever is not known; user_id is null
+    visitor.json         its `BatchFile`
+    batch.json           this module's `Batch`, written last
+
 Order within a request: score descending, then popularity descending, then item id ascending: a total order, the one that
 is served, so ties need no averaging.
 """
@@ -160,3 +170,44 @@ class Rankings:
     test_users: int
     catalogue: int
     """Items eligible at the test cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """What a batch was asked to be; a folder is only ever filled for one plan."""
+
+    schema_version: int
+    ranker: str
+    """Tree digest of the ranker."""
+    release: str
+    """Digest of the approved release it was checked against; empty where it was not."""
+    as_of: str
+    """Features know events before this moment, ISO 8601, UTC."""
+    k: int
+    """Most items a user."""
+    users: int
+    block_users: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFile:
+    """A finished file of a batch."""
+
+    schema_version: int
+    sha256: str
+    users: int
+    rows: int
+    pairs: int
+    """(user, candidate) pairs that were scored for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A whole batch."""
+
+    schema_version: int
+    plan: BatchPlan
+    rows: int
+    pairs: int
+    files: dict[str, str]
+    """sha256 of each table, by name."""

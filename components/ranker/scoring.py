@@ -18,9 +18,11 @@ from components.ranker.candidates.interactions import Bools, Ids
 from components.ranker.contract import Ranker
 from components.ranker.eligibility import eligibility_of
 from components.ranker.exploring import Explored, drawable_places, explore
-from components.ranker.ordering import order_within
+from components.ranker.lists import Lists, join_lists
+from components.ranker.ordering import order_within, ranks_within
 from components.ranker.rerank import ItemParts, rerank
 from components.ranker.rows import feature_columns
+from components.ranker.settings import SCORE_ROWS
 from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
 
 
@@ -60,9 +62,12 @@ class LoadedRanker:
             parts=parts_of(described),
             subject=f"re-rank rules of ranker {folder.path.name}",
         )
-        self._users = dict(zip(users["user_id"].to_pylist(), users["user"].to_pylist(), strict=True))
-        self._item_ids: list[str] = items["item_id"].to_pylist()
-        self._items = {item_id: item for item, item_id in enumerate(self._item_ids)}
+        self.user_ids: list[str] = users.sort_by("user")["user_id"].to_pylist()
+        """Ids of the known users; a user's number is its place."""
+        self.item_ids: list[str] = items["item_id"].to_pylist()
+        """Ids of the catalogue; an item's number is its place."""
+        self._users = {user_id: user for user, user_id in enumerate(self.user_ids)}
+        self._items = {item_id: item for item, item_id in enumerate(self.item_ids)}
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 1) -> LoadedRanker:
@@ -151,7 +156,7 @@ class LoadedRanker:
         at = int(self._tables.latest_bucket) if bucket is None else bucket
         if item_ids is None:
             items = self._retrieved(user_id, asked, exclude, bucket=at)
-            names = [self._item_ids[item] for item in items.tolist()]
+            names = [self.item_ids[item] for item in items.tolist()]
             ties = items
         else:
             names = [
@@ -159,8 +164,50 @@ class LoadedRanker:
             ]
             items = np.array([self._items.get(name, -1) for name in names], dtype=np.int32)
             # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
-            ties = np.where(items >= 0, items, len(self._item_ids) + np.arange(len(items)))
+            ties = np.where(items >= 0, items, len(self.item_ids) + np.arange(len(items)))
         return self._shown(user_id, names, items, ties, asked, bucket=at, request=request)[:k]
+
+    def recommend_many(self, users: Ids, *, k: int) -> tuple[Lists, int]:
+        """As `recommend`, without context, for many users at once; nothing is explored.
+
+        Args:
+            users: Users by number, ascending, shape (users,); -1 is a visitor who is not known.
+            k: Most items for each, at least 1.
+
+        Returns:
+            Lists whose requests are places in `users`, and how many (user, candidate) pairs were scored. The work is done in
+            portions of about `settings.SCORE_ROWS` pairs, so memory does not grow with users.
+        """
+        bucket, rules = int(self._tables.latest_bucket), self.manifest.rerank
+        permitted = np.atleast_2d(self._eligibility.of_catalogue({}, requests=1))[0]
+        most = min(sum(self.manifest.candidate_sources.values()), self._index.n_items)
+        portion = max(1, SCORE_ROWS // max(1, most))
+        parts, pairs = [], 0
+        for begin in range(0, len(users), portion):
+            some = users[begin : begin + portion]
+            starts, items = self._index.candidates(
+                some,
+                bucket=bucket,
+                quotas=self.manifest.candidate_sources,
+                exclude_seen=rules.exclude_seen,
+                permitted=permitted,
+            )
+            owner = np.repeat(np.arange(len(some), dtype=np.int32), np.diff(starts))
+            matrix = self._tables.matrix(some[owner], items, np.full(len(items), bucket, dtype=np.int64))
+            scores = self._booster.scores(np.ascontiguousarray(matrix[:, self._columns]))
+            order = order_within(owner, scores, self._index.users_of_item[items], items)
+            listed = items[order]
+            # Retrieval has left out what was seen and what the rules do not permit.
+            everything = np.ones(len(items), dtype=np.bool_)
+            places = rerank(
+                owner[order], listed, scores[order], parts=self._parts.take(listed), allowed=everything, rules=rules
+            )
+            shown = order[places]
+            ranks = ranks_within(owner[shown])
+            shown, ranks = shown[ranks <= k], ranks[ranks <= k]
+            parts.append(Lists(owner[shown] + np.int32(begin), ranks, items[shown], scores[shown]))
+            pairs += len(items)
+        return join_lists(parts), pairs
 
     def _retrieved(
         self, user_id: str | None, context: Mapping[str, str], exclude: Collection[str], *, bucket: int

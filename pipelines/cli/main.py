@@ -31,6 +31,7 @@ _COMMANDS = {
     "verify": ("release", "Check a run's approval against what it was signed over."),
     "package": ("release", "Build the bento of an approved run."),
     "manifests": ("release", "Render the Kubernetes manifests of a release."),
+    "score": ("score", "Rank all users of a run into Parquet, resumably."),
     "serve": ("release", "Serve a packaged run on this machine."),
     "compile": ("kubeflow", "Write the pipeline for Kubeflow, deterministically."),
     "submit": ("kubeflow", "Upload the pipeline to Kubeflow and start a run, or a schedule."),

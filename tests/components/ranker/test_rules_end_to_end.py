@@ -152,7 +152,7 @@ def test_an_unknown_item_that_is_blocked_is_not_ranked(shop, shop_rules, logged,
 
 def test_only_a_request_with_a_key_explores_and_what_it_is_shown_says_how_likely_it_was(shop):
     ranker = LoadedRanker.open(shop[0])
-    given = ranker._item_ids[:30]
+    given = ranker.item_ids[:30]
     still = ranker.show("u00001", given, k=30)
     assert {item.propensity for item in still} == {1.0}
     assert not any(item.explored for item in still)

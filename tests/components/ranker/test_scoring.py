@@ -45,7 +45,7 @@ def test_a_logged_request_is_answered_online_as_it_was_ranked_offline(logged, sh
 
 
 def test_scores_descend_and_k_cuts_the_same_list(shop):
-    items = [f"{item}" for item in shop._item_ids[:40]]
+    items = [f"{item}" for item in shop.item_ids[:40]]
     whole = shop.rank(None, items, k=40)
     assert [score for _, score in whole] == sorted((score for _, score in whole), reverse=True)
     assert shop.rank(None, items, k=7) == whole[:7]
@@ -53,13 +53,13 @@ def test_scores_descend_and_k_cuts_the_same_list(shop):
 
 
 def test_the_order_of_asking_does_not_matter_and_a_repeated_item_is_ranked_once(shop):
-    items = shop._item_ids[:20]
+    items = shop.item_ids[:20]
     assert shop.rank(None, [*items, *items], k=40) == shop.rank(None, list(reversed(items)), k=40)
 
 
 def test_unknown_users_and_items_are_ranked_too(shop):
-    answer = shop.rank("nobody", ["no such item", *shop._item_ids[:3], "nor this"], k=10)
-    assert sorted(names(answer)) == sorted(["no such item", "nor this", *shop._item_ids[:3]])
+    answer = shop.rank("nobody", ["no such item", *shop.item_ids[:3], "nor this"], k=10)
+    assert sorted(names(answer)) == sorted(["no such item", "nor this", *shop.item_ids[:3]])
     scores = dict(answer)
     assert scores["no such item"] == scores["nor this"]
     assert names(answer).index("no such item") < names(answer).index("nor this")
@@ -74,7 +74,7 @@ def test_nothing_to_rank_is_an_empty_list(shop):
 
 
 def test_context_changes_scores_only_by_names_that_the_data_set_knows(shop):
-    items = shop._item_ids[:10]
+    items = shop.item_ids[:10]
     assert shop.rank(None, items, k=10, context={"device": "a device of next year"}) == shop.rank(None, items, k=10)
     with pytest.raises(InputError, match="needed one of: device"):
         shop.rank(None, items, k=10, context={"devise": "mobile"})
