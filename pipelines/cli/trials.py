@@ -15,9 +15,9 @@ from components.errors import InputError, nearest
 from pipelines.cli.options import json_option
 
 _QUICK = "shop:0.1:4:4"
-_FULL = ("shop:0.1:200:30", "shop:0.4:80:30", "shop:1:50:50")
-_RETAIL = "online_retail:16:16"
-_DRAWS = 300
+_FULL = ("shop:0.1:200:24", "shop:0.5:100:50")
+_RETAIL = "online_retail:10:10"
+_DRAWS = 200
 
 
 @click.command()

@@ -33,7 +33,7 @@ class Ends:
     nothing: float
     everything: float
     half_width: float
-    """Of the estimate's interval with everything planted, on the side that decides a `fail`."""
+    """Of the estimate's interval with two margins planted, on the side that decides a `fail`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +50,27 @@ class Reach:
 def ends_of(
     harm: Harm, world: World, policy: Policy, *, base: Path, seed: int, folder: Path
 ) -> tuple[float, float, float]:
-    """Estimate with nothing planted, with everything planted, and the latter's half-width, in one seed's base.
+    """Estimate with nothing planted, with everything planted, and the half-width at two margins, in one seed's base.
 
     `folder` is an empty folder on the base's disk.
     """
     criterion = _criterion(harm, world, policy)
-    found = []
-    for share in (0.0, 1.0):
+
+    def planted(share: float) -> Estimate:
         out, evidence = folder / f"run-{share:g}", folder / f"evidence-{share:g}"
         out.mkdir()
         evidence.mkdir()
-        planted = harm.plant(Planting(base, parts_of(base), out, share, np.random.default_rng([seed, 7]), seed))
-        measured = measure(planted, (criterion.evidence,), out=evidence, seed=seed)[criterion.evidence]
-        found.append(_estimate(harm, criterion, measured.estimates))
-    whole = found[1]
-    limit_side = whole.high if _low_is_harm(criterion.bound) else whole.low
-    value, start = whole.value, found[0].value
-    if value is None or start is None or limit_side is None:
-        raise ValueError(f"{harm.name}: nothing was measured in {world.label}, seed {seed}")
-    return start, value, abs(limit_side - value)
+        run = harm.plant(Planting(base, parts_of(base), out, share, np.random.default_rng([seed, 7]), seed))
+        measured = measure(run, (criterion.evidence,), out=evidence, seed=seed)[criterion.evidence]
+        return _estimate(harm, criterion, measured.estimates)
+
+    nothing, everything = _value(harm, planted(0.0)), _value(harm, planted(1.0))
+    share = _share(criterion.bound, nothing, everything, margins=2.0)
+    harmed = planted(share) if share < 1 else planted(0.999)
+    limit = harmed.high if _low_is_harm(criterion.bound) else harmed.low
+    if limit is None:
+        raise ValueError(f"{harm.name}: its estimate has no interval in {world.label}, seed {seed}")
+    return nothing, everything, abs(limit - _value(harm, harmed))
 
 
 def mean_ends(harm: Harm, found: Sequence[tuple[float, float, float]]) -> Ends:
@@ -80,17 +82,33 @@ def mean_ends(harm: Harm, found: Sequence[tuple[float, float, float]]) -> Ends:
 def reach(harm: Harm, world: World, policy: Policy, ends: Ends, *, margins: float) -> Reach:
     """The share that brings the effect to so many margins, or to as many as there can be."""
     bound = _criterion(harm, world, policy).bound
-    ideal = bound.at_least if _low_is_harm(bound) else bound.at_most
-    if ideal is None:
-        raise ValueError(f"{harm.name}: its rule has no bound on one side")
-    sign = -1.0 if _low_is_harm(bound) else 1.0
-    wanted = ideal + sign * margins * bound.margin
-    share = (wanted - ends.nothing) / (ends.everything - ends.nothing)
-    kept = float(np.clip(share, 0.0, 1.0))
+    kept = _share(bound, ends.nothing, ends.everything, margins=margins)
     value = ends.nothing + kept * (ends.everything - ends.nothing)
-    reached = sign * (value - ideal) / bound.margin
+    reached = _sign(bound) * (value - _ideal(bound)) / bound.margin
     beyond = (reached - 1) * bound.margin
     return Reach(kept, reached, beyond >= ends.half_width * (1 + _POWER_Z / _INTERVAL_Z))
+
+
+def _share(bound: Bound, nothing: float, everything: float, *, margins: float) -> float:
+    wanted = _ideal(bound) + _sign(bound) * margins * bound.margin
+    return float(np.clip((wanted - nothing) / (everything - nothing), 0.0, 1.0))
+
+
+def _ideal(bound: Bound) -> float:
+    ideal = bound.at_least if _low_is_harm(bound) else bound.at_most
+    if ideal is None:
+        raise ValueError("a harm in margins needs a rule with a bound on one side")
+    return ideal
+
+
+def _sign(bound: Bound) -> float:
+    return -1.0 if _low_is_harm(bound) else 1.0
+
+
+def _value(harm: Harm, held: Estimate) -> float:
+    if held.value is None:
+        raise ValueError(f"{harm.name}: its estimate has no value")
+    return held.value
 
 
 def _criterion(harm: Harm, world: World, policy: Policy) -> Criterion:
