@@ -9,9 +9,11 @@ text.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +21,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from components.errors import Fault, FaultyInputError, InputError, nearest
 
 M = TypeVar("M", bound=BaseModel)
+
+_DEEPEST = 100
+"""Collections inside one another; no format of ours has ten."""
 
 Number = Annotated[float, Field(strict=True)]
 """A finite number; neither text nor true."""
@@ -76,15 +81,72 @@ def parse_model(kind: type[M], text: str, *, subject: str) -> M:
 def parse_value(text: str, *, subject: str) -> Any:
     """The plain value of a YAML text; InputError where it has none."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader that guesses less
+        value, repeated = read_value(text)
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {repeated[0].key!r} stands here a second time", repeated[0].mark
+            )
     except yaml.YAMLError as error:
         raise InputError(f"{subject}: not readable as YAML ({' '.join(str(error).split())}).") from error
-    except RecursionError as error:
-        raise InputError(f"{subject}: not readable as YAML (nested too deeply).") from error
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A key that stands a second time in one mapping; lines count from 1."""
+
+    key: str
+    line: int
+    first_line: int
+    mark: Any
+    """PyYAML's place of the second one."""
+
+
+def read_value(text: str) -> tuple[Any, tuple[Repeated, ...]]:
+    """The plain value of a YAML text, in which the last of equal keys holds, and every key that is repeated.
+
+    Raises:
+        yaml.YAMLError: If it is no YAML, or nested too deeply.
+        ValueError: If a tag asks for a value that its text is not.
+    """
+    _check_depth(text)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data(), tuple(loader.repeated)
+    finally:
+        loader.dispose()
+
+
+def _check_depth(text: str) -> None:
+    # libyaml reads any depth with a stack of its own; PyYAML's C composer recurses, and ends the process at some.
+    depth = 0
+    event: Any
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", event.start_mark)
 
 
 class _Loader(yaml.CSafeLoader):
+    """A safe loader that guesses less."""
+
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own name and type
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[Repeated] = []
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        # Before merges are laid under it: what a mapping says itself may go over what it merges.
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    name, line = str(key.value), key.start_mark.line + 1
+                    if name in lines:
+                        self.repeated.append(Repeated(name, line, lines[name], key.start_mark))
+                    lines.setdefault(name, line)
+        return super().construct_mapping(node, deep=deep)
 
 
 for _tag, _pattern, _first in (
@@ -102,19 +164,7 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(str(loader.construct_scalar(node)))
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    own = [str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    for place, (key, _) in enumerate(node.value):
-        if isinstance(key, yaml.ScalarNode) and str(key.value) in own[:place]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {str(key.value)!r} stands here a second time", key.start_mark
-            )
-    loader.flatten_mapping(node)
-    return dict(loader.construct_mapping(node, deep=True))
-
-
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def _faults(kind: type[BaseModel], error: ValidationError) -> list[Fault]:
@@ -123,7 +173,7 @@ def _faults(kind: type[BaseModel], error: ValidationError) -> list[Fault]:
         way = item["loc"]
         where = ".".join(map(str, way)) or "document"
         if item["type"] == "extra_forbidden":
-            known = _known_keys(kind, way[:-1])
+            known = known_keys(kind, way[:-1])
             remedy = nearest(str(way[-1]), known) if known else ""
             found.append(Fault(where, "an unknown key", "a key of this format", remedy))
         elif item["type"] == "missing":
@@ -142,24 +192,48 @@ def _named(value: Any) -> str:
     return "nothing" if value is None else repr(value)[:80]
 
 
-def _known_keys(kind: type[BaseModel], way: Sequence[Any]) -> list[str]:
-    """Keys that the format knows at a place; empty where the place's names are the writer's own."""
-    model: type[BaseModel] | None = kind
+def known_keys(kind: type[BaseModel], way: Sequence[Any]) -> list[str]:
+    """Keys that a format knows at a place; empty where the place's names are the writer's own.
+
+    Args:
+        kind: The format.
+        way: Keys and list positions that lead to the place, such as pydantic's `loc` without its last part.
+    """
+    held: Any = kind
     for part in way:
-        if isinstance(part, int):
-            continue
-        held = [] if model is None else [f for name, f in model.model_fields.items() if (f.alias or name) == part]
-        # Otherwise `part` is a name of the writer's own in a mapping, whose values are `model`.
-        model = _model_in(held[0].annotation) if held else model
-    return _keys(model) if model is not None else []
+        held = next(_inside(held, part), None)
+    return _keys(model) if (model := next(_models(held), None)) is not None else []
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation such as `tuple[Model, ...] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+def _inside(annotation: Any, part: Any) -> Iterator[Any]:
+    """What one part of a way leads to: a field of a model, a value of a mapping of the writer's own names, a list's entry."""
+    for option in _options(annotation):
+        origin, arguments = get_origin(option), get_args(option)
+        if isinstance(part, int):
+            yield from arguments[:1] if origin in (tuple, list) else ()
+        elif origin is dict:
+            yield arguments[1]
+        else:
+            for model in _models(option):
+                yield from (f.annotation for name, f in model.model_fields.items() if (f.alias or name) == part)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The model in `Model` or `Model | None`."""
+    yield from (held for held in _options(annotation) if isinstance(held, type) and issubclass(held, BaseModel))
+
+
+def _options(annotation: Any) -> Iterator[Any]:
+    """What an annotation allows, one by one: `int` and `None` of `Annotated[int | None, ...]`."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _options(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for option in get_args(annotation):
+            yield from _options(option)
+    else:
+        yield annotation

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from components.artifacts.strict_yaml import known_keys, read_value
 from components.errors import Fault, FaultyInputError, InputError, nearest
 from components.events.contract import DatasetContract
 from components.events.meaning import LONGEST, meaning_faults
@@ -42,6 +43,8 @@ _NEEDED = {
     "tuple_type": "a list",
     "invalid_key": "a key that is text; put it in quotes",
 }
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
+"""As YAML writes them; they are read as text, which no number is."""
 _NAME_MUST_BE = "lower-case letters, digits and hyphens, at most 63, not a hyphen first"
 
 
@@ -85,51 +88,23 @@ def parse_contract(text: str, *, subject: str) -> DatasetContract:
     return contract
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that tells repeated keys, reads `yes` and times as the text they are, and knows only true and false."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.repeated: list[Fault] = []
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        if isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, _ in node.value:
-                line = key.start_mark.line + 1
-                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                    if key.value in lines:
-                        found = f"the key a second time (first in line {lines[key.value]})"
-                        self.repeated.append(Fault(f"line {line}, {key.value}", found, "each key once"))
-                    lines[key.value] = line
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1 reads `no`, `on` and 2026-05-10 as what nobody meant. Each class has its own table of resolvers.
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if not pair[0].endswith((":bool", ":timestamp"))]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
 def _read_yaml(text: str, subject: str) -> tuple[Any, list[Fault]]:
     """The value of a YAML text, and a fault for each key that stands twice in one mapping."""
     try:
-        loader = _StrictLoader(text)
-        try:
-            return loader.get_single_data(), loader.repeated
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        value, repeated = read_value(text)
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise InputError(
             f"{subject}{where}: not readable as YAML ({reason}). Mend that line; indent with spaces."
         ) from error
+    return value, [
+        Fault(
+            f"line {held.line}, {held.key}", f"the key a second time (first in line {held.first_line})", "each key once"
+        )
+        for held in repeated
+    ]
 
 
 def _normalise(value: dict[str, Any]) -> list[Fault]:
@@ -204,7 +179,7 @@ def _fault(item: Any) -> Fault:
     where = ".".join(way) or "contract"
     kind, found = item["type"], repr(item.get("input"))[:80]
     if kind == "extra_forbidden":
-        known = _known_keys(way[:-1])
+        known = known_keys(DatasetContract, way[:-1])
         return Fault(where, "an unknown key", "a key of the contract", nearest(way[-1], known) if known else "")
     if kind == "missing":
         return Fault(where, "nothing", "a value")
@@ -212,29 +187,13 @@ def _fault(item: Any) -> Fault:
         return Fault(where, f"a key that YAML reads as {type(item['input']).__name__}", _NEEDED["invalid_key"])
     if way == ["name"] and kind == "string_pattern_mismatch":
         return Fault(where, found, _NAME_MUST_BE)
-    if isinstance(item.get("input"), float) and not math.isfinite(item["input"]):
-        return Fault(where, found, "a finite number")
+    if (number := _not_finite(item.get("input"))) is not None:
+        return Fault(where, number, "a finite number")
     return Fault(where, found, _NEEDED.get(kind) or item["msg"].removeprefix("Input should be "))
 
 
-def _known_keys(way: list[str]) -> list[str]:
-    """Keys that the contract knows at a place, where that place is a model."""
-    kind: Any = DatasetContract
-    for part in way:
-        kind = next(_inside(kind, part), None)
-    model = next(_models(kind), None)
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
-
-
-def _inside(annotation: Any, part: str) -> Iterator[Any]:
-    """What a part of a way leads to: the field of a model, or the value of a mapping of the team's own names."""
-    for model in _models(annotation):
-        yield from (field.annotation for name, field in model.model_fields.items() if (field.alias or name) == part)
-    if get_origin(annotation) is dict:
-        yield get_args(annotation)[1]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The model in `Model` or `Model | None`."""
-    options = get_args(annotation) if get_origin(annotation) in (Union, type(int | None)) else (annotation,)
-    yield from (option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+def _not_finite(given: Any) -> str | None:
+    """`inf` or `nan`, where one was given; None for anything else."""
+    if isinstance(given, str) and _NOT_FINITE.fullmatch(given):
+        return given.replace(".", "").lower()
+    return repr(given) if isinstance(given, float) and not math.isfinite(given) else None

@@ -389,7 +389,8 @@ def test_a_key_that_is_no_text_asks_for_quotes() -> None:
             "a: !!python/object/apply:os.system [echo]\n",
             "c, line 1: not readable as YAML (could not determine a constructor",
         ),
-        ("[" * 5000, "c: not readable as YAML ("),
+        ("[" * 5000, "c, line 1: not readable as YAML (nested too deeply)"),
+        ("- " * 5000, "c, line 1: not readable as YAML (nested too deeply)"),
         ("a: \x00\n", "not readable as YAML ("),
     ],
 )
