@@ -16,11 +16,12 @@ The same index and the same function serve online and rank offline; offline it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from components.dataset.covisitation import Neighbours, cosine_neighbours
 from components.errors import InputError
@@ -56,6 +57,24 @@ class Index:
     factors: NDArray[np.float32]
     seen: Seen
     first_bucket: Ints
+    _order: Ints = field(init=False, repr=False, compare=False)
+    """Items in the room's order: popular first, then by id."""
+    _popular: Ints = field(init=False, repr=False, compare=False)
+    """Places in that order of the items that the source of this name names, best first."""
+    _newest: Ints = field(init=False, repr=False, compare=False)
+    _near: sparse.csr_array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Works out once what every asking needs: for a single user it is most of the work."""
+        order = np.lexsort((np.arange(self.n_items), -self.users_of_item))
+        newness = self.first_bucket - self.first_bucket.min(initial=0) + 1.0
+        for name, value in (
+            ("_order", order),
+            ("_popular", _best_first(self.popularity[order])),
+            ("_newest", _best_first(newness[order])),
+            ("_near", self.neighbours.matrix()),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def n_items(self) -> int:
@@ -106,22 +125,25 @@ class Index:
         if exclude_seen:
             allowed = allowed.copy()
             allowed[np.repeat(np.arange(len(users)), np.diff(taken.indptr)), taken.indices] = False
-        # Earlier columns win ties, so columns go by the room's order: popular first, then by id.
-        order = np.lexsort((np.arange(self.n_items), -self.users_of_item))
-        covisited = (taken @ self.neighbours.matrix()).toarray()
+        # Earlier columns win ties, so columns go by the room's order.
+        order = self._order
+        covisited = (taken @ self._near).toarray()
         products = (taken @ self.factors) @ self.factors.T
+        allowed = np.broadcast_to(allowed[0, order], allowed.shape) if allowed.strides[0] == 0 else allowed[:, order]
         found = union_of_sources(
-            [
-                (self.popularity[order], quotas["popularity"]),
-                (covisited[:, order], quotas["covisitation"]),
-                (products[:, order], quotas["factors"]),
-                ((self.first_bucket - self.first_bucket.min(initial=0) + 1.0)[order], quotas["newest"]),
-            ],
-            allowed[:, order],
+            [(covisited[:, order], quotas["covisitation"]), (products[:, order], quotas["factors"])],
+            [(self._popular, quotas["popularity"]), (self._newest, quotas["newest"])],
+            allowed,
         )
         named = np.zeros_like(found)
         named[:, order] = found
         return named
+
+
+def _best_first(scores: NDArray[np.floating]) -> Ints:
+    """Places of the scores above 0, the highest first, the earlier among equals."""
+    order = np.argsort(-scores, kind="stable")
+    return order[: int((scores > 0).sum())]
 
 
 def fit_index(interactions: Interactions, first_bucket: Ints, *, seed: int) -> Index:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ranker.candidates.interactions import Bools
+from components.ranker.candidates.interactions import Bools, Ints
 
 
 def best_of_rows(scores: NDArray[np.floating], *, quota: int) -> Bools:
@@ -25,22 +25,56 @@ def best_of_rows(scores: NDArray[np.floating], *, quota: int) -> Bools:
     if quota == 0:
         return np.zeros(scores.shape, dtype=bool)
     least = np.partition(scores, columns - quota, axis=1)[:, columns - quota, None]
-    above = scores > least
-    level = scores == least
-    room = quota - above.sum(axis=1, keepdims=True)
-    best: Bools = (above | (level & (level.cumsum(axis=1) <= room))) & possible
+    best: Bools = (scores >= least) & possible
+    # Only where several share the lowest score that is in do more than `quota` come out: there the earlier columns stay.
+    crowded = np.flatnonzero(best.sum(axis=1) > quota)
+    if len(crowded):
+        level = scores[crowded] == least[crowded]
+        above = best[crowded] & ~level
+        room = quota - above.sum(axis=1, keepdims=True)
+        best[crowded] = above | (level & (level.cumsum(axis=1) <= room))
     return best
 
 
-def union_of_sources(sources: list[tuple[NDArray[np.floating], int]], allowed: Bools) -> Bools:
+def best_of_one_order(places: Ints, allowed: Bools, *, quota: int) -> Bools:
+    """Marks in each row the `quota` first allowed columns of one order, shape as `allowed`.
+
+    A source that has the same scores for everyone needs no look at every column: as many places as it takes to find enough
+    that are allowed.
+
+    Args:
+        places: Columns in their order, best first; those that are not among them are never marked.
+        allowed: Shape (rows, columns).
+        quota: Most columns to mark in a row.
+    """
+    best = np.zeros(allowed.shape, dtype=np.bool_)
+    length = min(2 * quota, len(places))
+    while length:
+        open_ = allowed[:, places[:length]]
+        found = open_.cumsum(axis=1)
+        if length == len(places) or (found[:, -1] >= quota).all():
+            best[:, places[:length]] = open_ & (found <= quota)
+            break
+        length = min(2 * length, len(places))
+    return best
+
+
+def union_of_sources(
+    sources: list[tuple[NDArray[np.floating], int]], orders: list[tuple[Ints, int]], allowed: Bools
+) -> Bools:
     """Marks what at least one source names, shape (users, items).
 
     Args:
-        sources: Scores of shape (users, items) or (items,), each with its quota. Scores <= 0 name nothing.
+        sources: Scores of shape (users, items), each with its quota. Scores <= 0 name nothing.
+        orders: Items, best first, of sources that say the same to everyone, each with its quota.
         allowed: Shape (users, items); what may be shown to whom.
     """
     named = np.zeros(allowed.shape, dtype=bool)
     for scores, quota in sources:
         usable = np.where(allowed & (scores > 0), scores, -np.inf)
         named |= best_of_rows(usable, quota=quota)
+    # What may be shown is most often the same for all, and its rows are then one row in memory.
+    rows = allowed[:1] if allowed.strides[0] == 0 else allowed
+    for places, quota in orders:
+        named |= best_of_one_order(places, rows, quota=quota)
     return named

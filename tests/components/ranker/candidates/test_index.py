@@ -13,7 +13,7 @@ from components.ranker.candidates.factors import item_factors
 from components.ranker.candidates.index import SOURCES, fit_index, open_index, save_index
 from components.ranker.candidates.interactions import Interactions, distinct_users, seen_items
 from components.ranker.candidates.popularity import decayed_popularity
-from components.ranker.candidates.union import best_of_rows
+from components.ranker.candidates.union import best_of_one_order, best_of_rows
 
 USERS, ITEMS = 12, 9
 events = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)), max_size=80)
@@ -85,6 +85,33 @@ def test_the_best_of_a_row_are_its_first_in_a_stable_sort(rows, quota):
     for row, marks in zip(scores, found, strict=True):
         order = [place for place in np.argsort(-row, kind="stable") if row[place] > -np.inf]
         assert np.flatnonzero(marks).tolist() == sorted(order[:quota])
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=5),
+    st.permutations(range(9)),
+    st.integers(0, 9),
+    st.integers(0, 10),
+)
+def test_one_order_for_all_marks_what_scores_in_that_order_would(allowed, order, named, quota):
+    allowed, places = np.array(allowed), np.array(order[:named], dtype=np.int64)
+    scores = np.full(9, -np.inf)
+    scores[places] = -np.arange(named)
+    expected = best_of_rows(np.where(allowed, scores, -np.inf), quota=quota)
+    assert np.array_equal(best_of_one_order(places, allowed, quota=quota), expected)
+
+
+def test_what_may_be_shown_to_each_and_to_all_is_taken_alike(shop):
+    users, quotas = np.arange(USERS, dtype=np.int32), dict.fromkeys(SOURCES, 3)
+    rng = np.random.default_rng(2)
+    for permitted in (rng.random(ITEMS) < 0.6, np.zeros(ITEMS, dtype=bool), np.ones(ITEMS, dtype=bool)):
+        for exclude_seen in (False, True):
+            for_all = shop.candidates(users, bucket=10, quotas=quotas, exclude_seen=exclude_seen, permitted=permitted)
+            for_each = shop.candidates(
+                users, bucket=10, quotas=quotas, exclude_seen=exclude_seen, permitted=np.tile(permitted, (USERS, 1))
+            )
+            assert all(np.array_equal(a, b) for a, b in zip(for_all, for_each, strict=True))
+            assert permitted[for_all[1]].all()
 
 
 @pytest.fixture
