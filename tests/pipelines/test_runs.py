@@ -122,3 +122,22 @@ def test_artefacts_are_read_whole_from_the_store_and_named_by_what_they_are(tmp_
 
 def test_a_run_without_a_result_is_unfinished(tmp_path: Path) -> None:
     assert _held(Home(tmp_path), _request()).state == "unfinished"
+
+
+def test_an_artefact_that_was_written_anew_takes_the_place_of_the_runs_own_which_stays(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    run = _held(home, _request())
+    digests = []
+    for text in ("first", "second"):
+        folder = home.store.work_directory("x")
+        (folder / "card.html").write_text(text)
+        digests.append(home.store.put(folder))
+    documents.save(
+        StepRecord(STORE_VERSION, "card", "k", {"card": digests[0]}, 0.0, 0.0, 0.0), run.folder / "steps" / "card.json"
+    )
+    assert run.artifact_digests() == {"card": digests[0]}
+    run.rewrite("card", digests[1])
+    assert run.artifact_digests() == {"card": digests[1]}
+    assert (run.artifact("card") / "card.html").read_text() == "second"
+    assert (run.folder / "artifacts" / "card" / "card.html").read_text() == "second"
+    assert (home.store.get(digests[0]) / "card.html").read_text() == "first"

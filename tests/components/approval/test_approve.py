@@ -440,6 +440,24 @@ def test_names_are_the_same_person_whatever_their_case_and_encoding() -> None:
     assert not is_same_person("rita", "ritb")
 
 
+def test_an_approval_of_schema_1_still_lets_out_its_release(
+    signed: tuple[FinishedRun, Path, Release], people: People
+) -> None:
+    """Its signed bytes have no word for waivers, and none may be written into them."""
+    run, envelope, _ = signed
+
+    def as_before(statement: dict[str, Any]) -> None:
+        del statement["predicate"]["waivers"]
+        statement["predicate"]["schema_version"] = 1
+
+    resign(envelope, people.private, as_before)
+    release = verify(run, envelope, people)
+    assert (release.approval.schema_version, release.approval.waivers) == (1, {})
+    resign(envelope, people.private, lambda s: s["predicate"].update(waivers={}))
+    with pytest.raises(NotApprovedError, match="is not one that this rankgate reads"):
+        verify(run, envelope, people)
+
+
 def test_an_approval_of_schema_1_still_opens(repository: Path) -> None:
     """Signed once and kept: a later rankgate must go on reading what an auditor will show it."""
     folder = repository / "tests" / "golden" / "approval" / "v1"
