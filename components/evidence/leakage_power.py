@@ -24,7 +24,7 @@ BINS = 64
 FOLDS = 5
 _DRAWN_TO_MEAN = 2.0
 """Rows at the common rate that each bin starts from: a bin of a handful must not be certain."""
-_PAIRS_AT_ONCE = 1 << 18
+_PAIRS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,41 +123,50 @@ def within_requests(
     Returns:
         Shape (users, columns), in [0, 1]; NaN for a user without a request that holds both kinds.
     """
-    total, count = np.zeros((users, columns.shape[1])), np.zeros(users)
-    for above, below in _pairs(positive, request):
+    if not request.size:
+        return np.full((users, columns.shape[1]), np.nan)
+    starts = np.flatnonzero(np.diff(request, prepend=request[0] - 1))
+    better = np.zeros((starts.size, columns.shape[1]))
+    pairs = np.zeros(starts.size)
+    for asked, above, below in _pairs(positive, starts):
         high, low = columns[above], columns[below]
         # NaN is neither above, below nor equal: it loses to a number and ties with itself.
         lost, won = np.isnan(high), np.isnan(low)
-        better = np.where(won & ~lost, 1.0, (high > low) + 0.5 * ((high == low) | (lost & won)))
-        asked = request[above]
-        starts = np.flatnonzero(np.diff(asked, prepend=asked[0] - 1))
-        sizes = np.diff(np.append(starts, asked.size))
-        user = owner[above[starts]]
-        np.add.at(total, user, np.add.reduceat(better, starts, axis=0) / sizes[:, None])
-        np.add.at(count, user, 1.0)
+        first = np.flatnonzero(np.diff(asked, prepend=-1))
+        halves = np.where(won, 2 - lost.astype(np.int8), (high > low) * np.int8(2) + (high == low))
+        better[asked[first]] += np.add.reduceat(halves, first, axis=0, dtype=np.int64) / 2
+        pairs[asked[first]] += np.diff(np.append(first, asked.size))
+    both = np.flatnonzero(pairs)
+    user = owner[starts[both]]
+    total, count = np.zeros((users, columns.shape[1])), np.bincount(user, minlength=users)
+    np.add.at(total, user, better[both] / pairs[both, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         means: Floats = np.where(count[:, None] > 0, total / count[:, None], np.nan)
     return means
 
 
-def _pairs(positive: Bools, request: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Every (positive, negative) row of the same request, whole requests at a time, ascending by request."""
-    if not request.size:
-        return
-    bounds = np.flatnonzero(np.diff(request, prepend=request[0] - 1, append=request[-1] + 1))
-    positives = np.add.reduceat(positive, bounds[:-1], dtype=np.int64)
-    sizes = np.diff(bounds)
-    pairs = positives * (sizes - positives)
+def _pairs(positive: Bools, starts: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Every pair of a positive and a negative row of the same request, some at a time, ascending by request.
+
+    Args:
+        positive: Shape (rows,).
+        starts: First row of each request, ascending from 0.
+
+    Yields:
+        Place of the request among `starts`, positive row and negative row, shape (pairs,) each.
+    """
+    sizes = np.diff(np.append(starts, positive.size))
+    won = np.add.reduceat(positive, starts, dtype=np.int64)
     # Negatives of a request first, then positives, so that both are runs.
-    order = np.lexsort((positive, request))
-    portion = np.cumsum(pairs) // _PAIRS_AT_ONCE
-    for held in np.split(np.arange(sizes.size), np.flatnonzero(np.diff(portion)) + 1):
-        n, p, begin = pairs[held], positives[held], bounds[:-1][held]
-        place = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
-        won, others = np.repeat(p, n), np.repeat(sizes[held] - p, n)
-        first = np.repeat(begin, n)
-        if place.size:
-            yield order[first + others + place % won], order[first + place // won]
+    order = np.lexsort((positive, np.repeat(np.arange(starts.size), sizes)))
+    ends = np.cumsum(won * (sizes - won))
+    for begin in range(0, int(ends[-1]), _PAIRS_AT_ONCE):
+        number = np.arange(begin, min(begin + _PAIRS_AT_ONCE, int(ends[-1])))
+        asked = np.searchsorted(ends, number, side="right")
+        place = number - np.where(asked > 0, ends[asked - 1], 0)
+        negatives = (sizes - won)[asked]
+        positives = won[asked]
+        yield asked, order[starts[asked] + negatives + place % positives], order[starts[asked] + place // positives]
 
 
 def learned_rates(column: NDArray[np.floating], labels: Bools, fold: Ints, *, coded: bool) -> Floats:
