@@ -25,7 +25,7 @@ from components.evidence.estimates import exactly, from_intervals
 from components.evidence.quality_words import describe
 from components.evidence.ranked import Ranked, Requests, open_rankings, read_columns
 from components.evidence.ranking_metrics import request_metrics
-from components.evidence.segments import UserGroup, user_groups
+from components.evidence.segments import UserGroup, history_groups, user_groups
 from components.ranker.contract import CANDIDATE, INCUMBENT
 from components.statistics import paired_ratios, user_bootstrap
 
@@ -88,12 +88,14 @@ def measure_quality(dataset: Path, rankings: Path, *, out: Path, seed: int) -> E
     requests = ranked.requests("test")
     values = user_values(ranked, requests)
     _add_beyond_accuracy(values, ranked, requests, dataset)
+    attributes = (*ranked.dataset.segments, *ranked.dataset.sensitive)
     groups = user_groups(
         pq.read_table(dataset / "users.parquet"),
         values.user,
-        attributes=(*ranked.dataset.segments, *ranked.dataset.sensitive),
+        attributes=attributes,
         intersections=ranked.dataset.intersections,
     )
+    groups += history_groups(_taken_before(ranked, dataset)[values.user], attributes=attributes)
     estimates = (
         *_empty_requests(values),
         *_accuracy(values, ranked, seed=seed),
@@ -182,6 +184,13 @@ def _categories(ranked: Ranked, dataset: Path) -> NDArray[np.int64] | None:
     coded = column.dictionary_encode()
     codes: NDArray[np.int64] = coded.indices.fill_null(len(coded.dictionary)).to_numpy().astype(np.int64)
     return codes
+
+
+def _taken_before(ranked: Ranked, dataset: Path) -> NDArray[np.int64]:
+    """Outcomes of each user that were known at the test cut, by user."""
+    before = ranked.dataset.cuts[-2].history_rows if len(ranked.dataset.cuts) > 1 else 0
+    known = read_columns(dataset / "history.parquet", ("user",)).slice(0, before)
+    return np.bincount(known["user"].to_numpy(), minlength=ranked.dataset.users).astype(np.int64)
 
 
 def _history_popularity(ranked: Ranked, dataset: Path) -> Floats:

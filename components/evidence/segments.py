@@ -1,4 +1,4 @@
-"""Groups of users by declared attribute: every value, the unknown, and pre-declared intersections."""
+"""Groups of users: by declared attribute (every value, the unknown, intersections), and by how much is known of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from components.errors import EvidenceError
 UNKNOWN = "unknown"
 """Users whose attribute is not known are a group like any other: a harm to them is a harm."""
 
+HISTORY, NO_HISTORY = "history", "none"
+"""Outcomes that were known of a user before the test: a group that every dataset has."""
+
+_LITTLE = 4
+"""Outcomes up to which little is known of a user."""
 _MOST_NUMBERS = 12
 _BANDS = 4
 
@@ -65,6 +70,24 @@ def user_groups(
             members = np.logical_and.reduce([labels[name] == value for name, value in zip(names, values, strict=True)])
             groups.append(UserGroup(dict(zip(names, map(str, values), strict=True)), members))
     return groups
+
+
+def history_groups(taken: NDArray[np.integer], *, attributes: Sequence[str]) -> list[UserGroup]:
+    """Groups by how much was known of a user before the test: every dataset has them, whatever it declares.
+
+    Newcomers are ranked for by what is known of others; a model can serve them badly while every declared group does well.
+
+    Args:
+        taken: Outcomes of each user that were known at the test cut, shape (users,).
+        attributes: Declared attributes; where one is called `history` the groups take a longer name.
+
+    Returns:
+        The groups that have members, `none` first.
+    """
+    name = "history before the test" if HISTORY in attributes else HISTORY
+    bands = ((NO_HISTORY, taken == 0), (f"1 to {_LITTLE}", (taken > 0) & (taken <= _LITTLE)))
+    more = (f"more than {_LITTLE}", taken > _LITTLE)
+    return [UserGroup({name: value}, members) for value, members in (*bands, more) if members.any()]
 
 
 def _labels(column: pa.ChunkedArray) -> NDArray[np.object_]:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from components.evidence.contract import Question
+from components.evidence.segments import HISTORY, NO_HISTORY
 from pipelines.trials.planting import features, log, rankings, rows, scores
 from pipelines.trials.worlds import Parts
 
@@ -109,7 +110,7 @@ def _buried(at: Planting) -> Parts:
 
 BURIED = "provider-01"
 """The shop's largest provider."""
-NEWCOMERS: Mapping[str, str] = {"history": "none"}
+NEWCOMERS: Mapping[str, str] = {HISTORY: NO_HISTORY}
 """The group that every dataset has."""
 
 HARMS: tuple[Harm, ...] = (
@@ -148,13 +149,13 @@ HARMS: tuple[Harm, ...] = (
     Harm(
         name="spoiled-new-users",
         title="Ranking spoiled for users without history",
-        targets={"shop": ("fairness-users",)},
+        targets={"shop": ("quality-incumbent-groups", "quality-newcomers")},
         questions=("quality", "fairness-users"),
         strengths=_MARGINS,
         plant=lambda at: rankings.turned_round(
             at.parts, at.out, users=rankings.users_without_history(at.parts), share=at.strength, rng=at.rng
         ),
-        scaled_by=Subject(versus="rest", segment=NEWCOMERS),
+        scaled_by=Subject(versus="incumbent", segment=NEWCOMERS),
         peers=("fixed-ndcg", "fairlearn-4/5"),
     ),
     Harm(

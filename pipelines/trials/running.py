@@ -104,7 +104,7 @@ def run_trials(plan: Plan, *, watch: Watch) -> list[Record]:
                     due[seed].append((harm, strength))
             if not due:
                 continue
-            ends = _ends(pool, plan, seeds, made_by, code, watch)
+            ends = _ends(pool, plan, seeds, made_by, code, watch) if seeds.planted else {}
             tasks = [
                 pool.submit(judge_seed, world, seed, tuple(pairs), ends, plan, made_by, code)
                 for seed, pairs in due.items()

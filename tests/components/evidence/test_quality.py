@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -18,6 +19,7 @@ from components.dataset.contract import Dataset
 from components.errors import InputError
 from components.evidence.contract import Estimate, Evidence
 from components.evidence.quality import measure_quality
+from components.evidence.segments import history_groups
 from components.ranker.contract import Rankings
 
 METRICS = ("ndcg", "map", "recall", "mrr", "hit_rate")
@@ -107,15 +109,46 @@ def test_differences_are_paired(measured: tuple[Evidence, Path]) -> None:
 def test_each_group_and_the_unknown_are_measured_and_hold_together(measured: tuple[Evidence, Path], world: Any) -> None:
     evidence, _ = measured
     grouped = [e for e in evidence.estimates if e.segment and e.subject == "candidate" and e.statistic == "value"]
-    assert [e.segment for e in grouped] == [{"country": name} for name in ("DE", "FR", "IT", "unknown")]
+    assert [e.segment for e in grouped] == [
+        *({"country": name} for name in ("DE", "FR", "IT", "unknown")),
+        {"history": "none"},
+        {"history": "1 to 4"},
+    ]
     assert {e.family for e in grouped} == {"ndcg@10 of candidate by group"}
     (overall,) = pick(evidence, "ndcg@10", subject="candidate")
-    assert sum(e.n_users for e in grouped) == overall.n_users
-    assert sum(e.n_requests for e in grouped) == overall.n_requests
-    assert sum(e.n_users * e.value for e in grouped) == pytest.approx(overall.n_users * overall.value)
+    for name in ("country", "history"):
+        parts = [e for e in grouped if name in e.segment]
+        assert sum(e.n_users for e in parts) == overall.n_users
+        assert sum(e.n_requests for e in parts) == overall.n_requests
+        assert sum(e.n_users * e.value for e in parts) == pytest.approx(overall.n_users * overall.value)
     changes = [e for e in evidence.estimates if e.segment and e.statistic == "difference" and e.versus == "incumbent"]
-    assert len(changes) == 4
-    assert all("max-t over 4" in e.method for e in changes)
+    assert len(changes) == 6
+    assert all("max-t over 6" in e.method for e in changes)
+
+
+def test_what_is_known_of_users_is_what_was_known_at_the_test_cut(measured: tuple[Evidence, Path], world: Any) -> None:
+    built = documents.load(Dataset, world.dataset / "dataset.json")
+    known = pq.read_table(world.dataset / "history.parquet")["user"].to_numpy()[: built.cuts[-2].history_rows]
+    taken = Counter(known.tolist())
+    table = pq.read_table(measured[1] / "quality-users.parquet").to_pandas()
+    counted = table[table["ndcg@10:candidate"].notna()]
+    expected = {
+        "none": sum(taken[user] == 0 for user in counted["user"]),
+        "1 to 4": sum(0 < taken[user] <= 4 for user in counted["user"]),
+    }
+    found = {
+        e.segment["history"]: e.n_users
+        for e in measured[0].estimates
+        if "history" in e.segment and (e.subject, e.statistic) == ("candidate", "value")
+    }
+    assert found == expected
+
+
+def test_a_declared_attribute_called_history_keeps_its_name() -> None:
+    taken = np.array([0, 3, 9])
+    assert [group.segment for group in history_groups(taken, attributes=("history",))] == [
+        {"history before the test": value} for value in ("none", "1 to 4", "more than 4")
+    ]
 
 
 def test_requests_without_a_positive_are_counted_and_left_out(measured: tuple[Evidence, Path], world: Any) -> None:
@@ -212,10 +245,10 @@ def test_a_spoiled_group_is_shown_to_be_worse_off(write_world: Callable[..., Any
     pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path)
     found = measure_quality(world.dataset, world.rankings, out=tmp_path, seed=1)
     compared = [e for e in found.estimates if e.segment and e.statistic == "difference" and e.versus == "incumbent"]
-    changes = {e.segment["country"]: e for e in compared}
+    changes = {e.segment["country"]: e for e in compared if "country" in e.segment}
     assert changes["FR"].high < 0
     assert changes["DE"].high > 0
-    assert any("1 group of 4 shown to be worse off" in sentence for sentence in found.sentences)
+    assert any("of 6 shown to be worse off" in sentence for sentence in found.sentences), found.sentences
 
 
 def test_an_identical_retrain_differs_by_nothing_and_has_an_honest_interval(
@@ -247,7 +280,8 @@ def test_without_any_positive_every_accuracy_is_missing_and_nothing_crashes(
 def test_one_user_and_no_category_or_segment_are_measured(write_world: Callable[..., Any], tmp_path: Path) -> None:
     world = write_world(users=1, segments=(), category="", cutoffs=(3,), skills={"candidate": 1.0, "random": 0.0})
     found = measure_quality(world.dataset, world.rankings, out=tmp_path, seed=1)
-    assert not [e for e in found.estimates if e.segment or "diversity" in e.metric or "overlap" in e.metric]
+    assert not [e for e in found.estimates if "diversity" in e.metric or "overlap" in e.metric]
+    assert {tuple(e.segment) for e in found.estimates} == {(), ("history",)}
     assert found.conventions["main metric"] == "ndcg@3"
 
 
