@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from components.errors import InputError
 from pipelines.cli.options import out_option
 
 
@@ -21,7 +22,7 @@ def online_retail(raw: Path, out: Path) -> None:
     """Import RAW, the UCI "Online Retail" invoices as one Parquet file (Chen, 2012; CC BY 4.0)."""
     from components.events.importers.online_retail import import_online_retail
 
-    _done(import_online_retail(raw, out=out), "retail")
+    _done(import_online_retail(raw, out=_made(out)), "retail")
 
 
 @import_.command("movielens")
@@ -31,7 +32,15 @@ def movielens(folder: Path, out: Path) -> None:
     """Import FOLDER, an unpacked MovieLens data set in the ml-1m or the ml-100k layout."""
     from components.events.importers.movielens import import_movielens
 
-    _done(import_movielens(folder, out=out), "default")
+    _done(import_movielens(folder, out=_made(out)), "default")
+
+
+def _made(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made ({error.strerror}); needed a folder to write into.") from error
+    return out
 
 
 def _done(contract: Path, policy: str) -> None:

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from components.errors import InputError
+from pipelines.cli.import_ import import_
 
 _HEAVY = (
     "kfp",
@@ -80,3 +84,19 @@ def test_an_error_is_one_json_document_where_json_was_asked_for(tmp_path: Path) 
 def test_no_runs_is_an_answer_and_no_error(tmp_path: Path) -> None:
     done = _rankgate("runs", "--json", cwd=tmp_path)
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_an_import_makes_the_folder_that_it_writes_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(raw: Path, *, out: Path) -> Path:
+        assert raw.name == "raw.parquet"
+        assert out.is_dir()
+        return out / "dataset.yaml"
+
+    monkeypatch.setattr("components.events.importers.online_retail.import_online_retail", written)
+    out = tmp_path / "new" / "retail"
+    done = CliRunner().invoke(import_, ["online-retail", "raw.parquet", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    (tmp_path / "file").write_text("")
+    refused = CliRunner().invoke(import_, ["online-retail", "raw.parquet", "--out", str(tmp_path / "file")])
+    assert isinstance(refused.exception, InputError)
+    assert "needed a folder to write into" in str(refused.exception)
