@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.card.chapters.looking import MOST_MARKS
+from components.card.chapters.reranking import rules_in_words
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.plots import curve
 from components.card.pictures.tracks import Mark, tracks
@@ -65,25 +66,10 @@ def _how(opened: Opened) -> tuple[str, ...]:
 
 
 def _rules(opened: Opened) -> tuple[str, ...]:
-    ranker, rerank = opened.ranker, opened.ranker.rerank
+    ranker = opened.ranker
     sources = [f"{name} (up to {quota})" for name, quota in sorted(ranker.candidate_sources.items())]
     found = f"Candidates come from {listed(sources, most=12)}." if sources else "Candidates are what the request names."
-    rules = []
-    if rerank.max_per_category:
-        rules.append(f"at most {rerank.max_per_category} of a category")
-    if rerank.max_per_provider:
-        rules.append(f"at most {rerank.max_per_provider} of a provider")
-    capped = (
-        f"Within the first {rerank.window} ranks, {' and '.join(rules)}."
-        if rules
-        else "No cap by category or provider."
-    )
-    seen = (
-        "Items that a user took before are left out."
-        if rerank.exclude_seen
-        else "Items taken before may be shown again."
-    )
-    return (f"{found} {capped} {seen}",)
+    return (" ".join([found, *rules_in_words(ranker.rerank)]),)
 
 
 def _weights(used: list[Feature], weights: dict[str, float]) -> Picture | None:

@@ -10,9 +10,10 @@ import pytest
 from components.artifacts import documents
 from components.artifacts.digests import digest_bytes
 from components.errors import FaultyInputError, InputError
+from components.events.declaration import parse_contract
 from components.ranker import declared_rules
 from components.ranker.contract import AttributeRule, Diversity, Exploration, RerankRules
-from components.ranker.declared_rules import Names, check_names, parse_rules, read_rules
+from components.ranker.declared_rules import Names, check_declared, check_names, parse_rules, read_rules
 
 SHOP = Names(
     categories=["category", "adult", "locale"],
@@ -123,3 +124,30 @@ def test_a_policy_without_the_file_has_no_rules(tmp_path: Path):
     assert found
     assert found.max_per_category == 2
     assert found == read_rules(tmp_path)
+
+
+CONTRACT = """
+schema: rankgate/dataset/v1
+name: small-shop
+tables: {events: {path: [e.parquet]}, items: {path: [i.parquet]}}
+events: {impression: {role: impression}, click: {gain: 1}}
+attributes:
+  items: {category: {role: feature}, price: {role: feature, type: number}, shelf: {role: ignore}}
+  events: {device: {role: context}}
+item: {category: category}
+requests: {mode: logged, attribution: 24h}
+"""
+
+
+def declared(body: str, folder: Path) -> Path:
+    (folder / "rerank.yaml").write_text(f"schema: rankgate/rerank/v1\n{body}\n", encoding="utf-8")
+    return folder
+
+
+def test_rules_are_held_against_the_contract_before_anything_is_built(tmp_path: Path):
+    contract = parse_contract(CONTRACT, subject="dataset.yaml")
+    check_declared(tmp_path, contract)
+    check_declared(declared("caps: {category: 2}\nexclude: {item.price: [0]}", tmp_path), contract)
+    with pytest.raises(FaultyInputError) as raised:
+        check_declared(declared("caps: {provider: 2}\nexclude: {item.shelf: [top]}", tmp_path), contract)
+    assert [fault.where for fault in raised.value.faults] == ["caps.provider", "exclude.item.shelf"]
