@@ -454,3 +454,76 @@ def test_an_incumbent_is_held_against_on_the_same_requests(shell: Shell, passed:
     overall = next(e for e in against if not e["segment"])
     # The same data, seed and code give the same model, whatever the threads.
     assert overall["value"] == 0.0
+
+
+def test_all_users_of_a_run_are_scored_stopped_and_gone_on_with(
+    shell: Shell, passed: dict[str, Any], tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    from components.ranker.batch import open_batch
+
+    words = ("score", passed["run"], "--out", str(tmp_path / "lists"), "--k", "5", "--block-users", "100")
+    process = subprocess.Popen(
+        shell.command(*words),
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "lists" / "users-00000.json").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = shell(*words)
+    assert done.returncode == 0, done.stderr
+    assert "users-00000.parquet kept" in done.stderr
+    assert "checked against no approval" in done.stdout
+    again = shell.json(*words)
+    batch = open_batch(tmp_path / "lists")
+    assert again["files"] == batch.files
+    assert again["plan"]["ranker"] == passed["artifacts"]["ranker"] == batch.plan.ranker
+    users = pq.read_table(shell.home / "runs" / passed["run"] / "artifacts" / "dataset" / "users.parquet")["user_id"]
+    tables = [pq.read_table(path) for path in sorted((tmp_path / "lists").glob("users-*.parquet"))]
+    assert [user for table in tables for user in table["user_id"].unique().to_pylist()] == users.to_pylist()
+    assert pq.read_table(tmp_path / "lists" / "visitor.parquet").num_rows == 5
+    other = shell("score", passed["run"], "--out", str(tmp_path / "lists"), "--k", "6", "--block-users", "100")
+    assert other.returncode == 2
+    assert "k 5 instead of 6" in other.stderr
+
+
+def test_lists_are_not_made_for_shipping_without_an_approval(
+    shell: Shell, passed: dict[str, Any], tmp_path: Path
+) -> None:
+    assert shell("keys", "new", str(tmp_path / "stranger.key")).returncode == 0
+    done = shell(
+        "score", passed["run"], "--out", str(tmp_path / "lists"), "--trust", str(tmp_path / "stranger.key.pub")
+    )
+    assert done.returncode == 4, done.stderr
+    assert not (tmp_path / "lists").exists()
+
+
+def test_rerank_rules_beside_the_policy_reach_the_ranker_and_wrong_ones_stop_before_the_first_step(
+    shell: Shell, passed: dict[str, Any]
+) -> None:
+    policy = shell.folder / "ruled"
+    shutil.copytree(shell.folder / "lenient", policy)
+    rules = policy / "rerank.yaml"
+    rules.write_text("schema: rankgate/rerank/v1\ncaps: {category: 2}\nexclude: {item.shelf: [top]}\n")
+    words = ("demo", "--scale", _SCALE, "--policy", "ruled")
+    before = set(shell.home.glob("runs/*"))
+    wrong = shell(*words)
+    assert wrong.returncode == 2
+    assert "exclude.item.shelf: found an unknown attribute" in wrong.stderr
+    assert set(shell.home.glob("runs/*")) == before
+    rules.write_text("schema: rankgate/rerank/v1\ncaps: {category: 2}\nwindow: 5\n")
+    ruled = shell.json(*words)
+    assert ruled["run"] != passed["run"]
+    assert ruled["artifacts"]["dataset"] == passed["artifacts"]["dataset"]
+    manifest = json.loads((Path(ruled["folder"]) / "artifacts" / "ranker" / "ranker.json").read_text())
+    assert (manifest["rerank"]["max_per_category"], manifest["rerank"]["window"]) == (2, 5)
+    frozen = Path(ruled["folder"]) / "artifacts" / "policy"
+    assert (frozen / "rerank.yaml").read_bytes() == rules.read_bytes()
+    assert json.loads((frozen / "frozen.json").read_text())["rerank"] == manifest["rerank"]["declared"]
