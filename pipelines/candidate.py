@@ -13,7 +13,7 @@ from components.artifacts.image import STEP_IMAGE
 from components.card.component import write_card
 from components.dataset.component import build_dataset
 from components.events.component import take_snapshot
-from components.evidence.component import measure_features, measure_groups_and_drift, measure_ranking
+from components.evidence.component import measure_features, measure_groups_and_drift, measure_ranking, measure_serving
 from components.ranker.component import train_and_rank
 from components.verdict.component import decide, enforce, freeze_policy
 
@@ -96,12 +96,16 @@ def candidate_pipeline(options: StepOptions = StepOptions()) -> Any:
         feature_evidence = place(
             measure_features(snapshot=snapshot, dataset=dataset, ranker=ranker, rankings=rankings, seed=seed, code=code)
         ).outputs["evidence"]
+        serving_evidence = place(
+            measure_serving(dataset=dataset, ranker=ranker, rankings=rankings, seed=seed, code=code)
+        ).outputs["evidence"]
         verdict = place(
             decide(
                 policy=policy,
                 ranking_evidence=ranking_evidence,
                 group_evidence=group_evidence,
                 feature_evidence=feature_evidence,
+                serving_evidence=serving_evidence,
                 first_release=first_release,
                 code=code,
             )
@@ -115,6 +119,7 @@ def candidate_pipeline(options: StepOptions = StepOptions()) -> Any:
                 ranking_evidence=ranking_evidence,
                 group_evidence=group_evidence,
                 feature_evidence=feature_evidence,
+                serving_evidence=serving_evidence,
                 policy=policy,
                 verdict=verdict,
                 facts=facts,

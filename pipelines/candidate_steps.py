@@ -11,6 +11,7 @@ STEPS = (
     "measure-ranking",
     "measure-groups-and-drift",
     "measure-features",
+    "measure-serving",
     "verdict",
     "card",
     "enforce",

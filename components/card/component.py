@@ -14,6 +14,7 @@ def write_card(
     ranking_evidence: dsl.Input[dsl.Artifact],
     group_evidence: dsl.Input[dsl.Artifact],
     feature_evidence: dsl.Input[dsl.Artifact],
+    serving_evidence: dsl.Input[dsl.Artifact],
     policy: dsl.Input[dsl.Artifact],
     verdict: dsl.Input[dsl.Artifact],
     facts: dict,  # type: ignore[type-arg]  # kfp reads the bare type
@@ -31,6 +32,7 @@ def write_card(
         ranking_evidence: Evidence for data, quality, calibration and fairness-providers.
         group_evidence: Evidence for fairness-users and drift.
         feature_evidence: Evidence for leakage and proxies.
+        serving_evidence: Evidence for servability.
         policy: The frozen policy.
         verdict: The verdict.
         facts: What only the run knows: its name, who asked and when, the incumbent, the team's purpose.
@@ -48,6 +50,7 @@ def write_card(
         "ranking": ranking_evidence,
         "groups": group_evidence,
         "features": feature_evidence,
+        "serving": serving_evidence,
         "policy": policy,
         "verdict": verdict,
     }

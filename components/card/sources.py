@@ -19,7 +19,7 @@ from components.evidence.contract import QUESTIONS, Evidence
 from components.ranker.contract import Ranker, Rankings
 from components.verdict.contract import Verdict
 
-EVIDENCE_ROLES = ("ranking", "groups", "features")
+EVIDENCE_ROLES = ("ranking", "groups", "features", "serving")
 """What a run calls its folders of evidence."""
 
 

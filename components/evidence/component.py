@@ -139,3 +139,47 @@ def measure_features(
         out, data, ranked = step.out("evidence"), Path(dataset.path), Path(rankings.path)
         measure_leakage(Path(snapshot.path), data, ranked, out=out, seed=seed, progress=step.progress)
         measure_proxies(data, Path(ranker.path), ranked, out=out, seed=seed, progress=step.progress)
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def measure_serving(
+    dataset: dsl.Input[dsl.Dataset],
+    ranker: dsl.Input[dsl.Model],
+    rankings: dsl.Input[dsl.Dataset],
+    seed: int,
+    code: str,
+    evidence: dsl.Output[dsl.Artifact],
+) -> None:
+    """Start the service with the candidate, and measure whether it answers rightly, in time, within its memory.
+
+    Args:
+        dataset: The dataset.
+        ranker: The trained ranker, as a release would serve it.
+        rankings: What each system shows for each held-out request.
+        seed: Seed of the draws of requests.
+        code: Digest of the installed rankgate.
+        evidence: Evidence for servability.
+    """
+    from components.artifacts.steps import Step
+
+    with Step(
+        "measure-serving",
+        inputs={"dataset": dataset, "ranker": ranker, "rankings": rankings},
+        parameters={"seed": seed, "code": code},
+        outputs={"evidence": evidence},
+    ) as step:
+        if step.restored:
+            return
+        from pathlib import Path
+
+        from components.evidence.servability import measure_servability
+
+        step.imported()
+        measure_servability(
+            Path(dataset.path),
+            Path(ranker.path),
+            Path(rankings.path),
+            out=step.out("evidence"),
+            seed=seed,
+            progress=step.progress,
+        )

@@ -98,6 +98,8 @@ def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, l
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc", *_SERVED_ELSEWHERE)
     for room in _ROOMS:
         shutil.copytree(rooms / room, context / "components" / room, ignore=ignore)
+    # A bento serves what was approved and nothing else: the service that opens a bare ranker stays out of it.
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", "measuring.py")
     shutil.copytree(services, context / "bentos", ignore=ignore)
     served = context / "release"
     shutil.copytree(ranker, served / RANKER_FOLDER)

@@ -50,6 +50,7 @@ def decide(
     ranking_evidence: dsl.Input[dsl.Artifact],
     group_evidence: dsl.Input[dsl.Artifact],
     feature_evidence: dsl.Input[dsl.Artifact],
+    serving_evidence: dsl.Input[dsl.Artifact],
     first_release: bool,
     code: str,
     verdict: dsl.Output[dsl.Artifact],
@@ -61,6 +62,7 @@ def decide(
         ranking_evidence: Evidence for data, quality, calibration and fairness-providers.
         group_evidence: Evidence for fairness-users and drift.
         feature_evidence: Evidence for leakage and proxies.
+        serving_evidence: Evidence for servability.
         first_release: True where there is no incumbent.
         code: Digest of the installed rankgate.
         verdict: The verdict.
@@ -74,6 +76,7 @@ def decide(
             "ranking": ranking_evidence,
             "groups": group_evidence,
             "features": feature_evidence,
+            "serving": serving_evidence,
         },
         parameters={"first_release": first_release, "code": code},
         outputs={"verdict": verdict},
@@ -86,7 +89,10 @@ def decide(
 
         step.imported()
         decide(
-            [Path(evidence.path) for evidence in (ranking_evidence, group_evidence, feature_evidence)],
+            [
+                Path(evidence.path)
+                for evidence in (ranking_evidence, group_evidence, feature_evidence, serving_evidence)
+            ],
             Path(policy.path),
             first_release=first_release,
             out=step.out("verdict"),

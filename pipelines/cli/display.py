@@ -27,6 +27,7 @@ _STEP_LINES = {
     "measure-ranking": "data, quality, calibration, exposure",
     "measure-groups-and-drift": "groups of users, drift",
     "measure-features": "leakage, stand-ins",
+    "measure-serving": "the service: parity, latency, wrong requests",
     "verdict": "hold the evidence against the policy",
     "card": "write the model card",
     "enforce": "pass or block",
