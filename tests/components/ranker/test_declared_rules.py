@@ -151,3 +151,12 @@ def test_rules_are_held_against_the_contract_before_anything_is_built(tmp_path: 
     with pytest.raises(FaultyInputError) as raised:
         check_declared(declared("caps: {provider: 2}\nexclude: {item.shelf: [top]}", tmp_path), contract)
     assert [fault.where for fault in raised.value.faults] == ["caps.provider", "exclude.item.shelf"]
+
+
+def test_the_reference_of_the_documentation_is_a_file_that_can_be_read(repository: Path):
+    text = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n")[1].split("```")[0]
+    found = parse_rules(block, subject="docs/serving.md")
+    assert found.diversity
+    assert found.exploration
+    assert found.require[1] == AttributeRule("market", (), request="market", request_unknown="refuse")
