@@ -110,6 +110,13 @@ def open_batch(folder: Path) -> Batch:
     return batch
 
 
+def visitor_list(folder: Path) -> list[tuple[str, float]]:
+    """(item_id, score), best first, for whoever is not known: what a service falls back on. Errors as `open_batch`."""
+    open_batch(folder)
+    table = pq.read_table(folder / f"{VISITOR}.parquet", columns=["item_id", "score"])
+    return list(zip(table["item_id"].to_pylist(), table["score"].to_pylist(), strict=True))
+
+
 @contextmanager
 def _taken(out: Path, plan: BatchPlan) -> Iterator[None]:
     """Begin a batch, or go on with the same one; nobody else works on the folder meanwhile."""

@@ -199,7 +199,6 @@ class _Window:
         """The 0-based rank within the window of each item, -1 for what is not shown in it."""
         lists = np.arange(len(self.there))
         step = np.full(self.there.shape, -1, dtype=np.int64)
-        open_ = self.there.copy()
         caps = [
             (values, limit, np.zeros(self.there.shape, dtype=np.int32))
             for values, limit in (
@@ -209,23 +208,24 @@ class _Window:
             if limit > 0
         ]
         diversity = rules.diversity
-        value = np.where(open_, self.relevance, -np.inf)
+        # -inf is what cannot be shown any more: not there, shown already, or held back by a cap.
+        value = np.where(self.there, self.relevance, -np.inf)
         alike = np.zeros(self.there.shape)
         pool = self.relevance >= -1.0
         for rank in range(min(rules.window, self.there.shape[1])):
-            worth = value if diversity is None else value - diversity.strength * np.where(pool, alike, 0.0)
-            chosen = np.argmax(np.where(open_, worth, -np.inf), axis=1)
-            found = open_[lists, chosen]
+            worth = value if diversity is None else value - diversity.strength * alike
+            chosen = np.argmax(worth, axis=1)
+            found = value[lists, chosen] > -np.inf
             if not found.any():
                 break
             step[lists[found], chosen[found]] = rank
-            open_[lists, chosen] = False
+            value[lists, chosen] = -np.inf
             for values, limit, counts in caps:
-                np.add(counts, self._same(values, chosen) & found[:, None], out=counts)
+                np.add(counts, self._same(values, chosen), out=counts)
                 # Counts only grow, so what is held back stays so until the window is full.
-                open_ &= counts < limit
+                value[counts >= limit] = -np.inf
             if diversity is not None:
-                np.maximum(alike, self._likeness(chosen, diversity), out=alike)
+                np.maximum(alike, self._likeness(chosen, diversity) * pool, out=alike)
         return step
 
     def _same(self, values: NDArray[np.generic], chosen: Ints) -> Bools:

@@ -165,7 +165,7 @@ class LoadedRanker:
             items = np.array([self._items.get(name, -1) for name in names], dtype=np.int32)
             # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
             ties = np.where(items >= 0, items, len(self.item_ids) + np.arange(len(items)))
-        return self._shown(user_id, names, items, ties, asked, bucket=at, request=request)[:k]
+        return self._shown(user_id, names, items, ties, asked, k=k, bucket=at, request=request)
 
     def recommend_many(self, users: Ids, *, k: int) -> tuple[Lists, int]:
         """As `recommend`, without context, for many users at once; nothing is explored.
@@ -251,10 +251,11 @@ class LoadedRanker:
         ties: Ids,
         context: Mapping[str, str],
         *,
+        k: int,
         bucket: int,
         request: str | None,
     ) -> list[Shown]:
-        """All of the items that the rules let pass, as shown; `ties` stands for an item where all else is equal."""
+        """The first `k` items that the rules let pass, as shown; `ties` stands for an item where all else is equal."""
         rows = len(items)
         if not rows:
             return []
@@ -276,10 +277,13 @@ class LoadedRanker:
         if rules.exploration is not None and request is not None:
             drawable = drawable_places(parts.rows(places), rules)
             explored = explore(drawable, rules.exploration, request=request)
-        final = order[places[explored.order]].tolist()
+        final = order[places[explored.order[:k]]]
+        chances = explored.propensities[:k].tolist()
         return [
-            Shown(names[place], float(scores[place]), propensity, explored=rank == explored.slot)
-            for rank, (place, propensity) in enumerate(zip(final, explored.propensities.tolist(), strict=True), start=1)
+            Shown(names[place], score, chance, explored=rank == explored.slot)
+            for rank, (place, score, chance) in enumerate(
+                zip(final.tolist(), scores[final].tolist(), chances, strict=True), start=1
+            )
         ]
 
     def _allowed(self, user: int, items: Ids, context: Mapping[str, str]) -> Bools:

@@ -18,7 +18,7 @@ import pytest
 from components.artifacts.digests import digest_file, digest_tree
 from components.errors import FaultyInputError, InputError
 from components.ranker import scoring
-from components.ranker.batch import open_batch, score_users
+from components.ranker.batch import open_batch, score_users, visitor_list
 from components.ranker.scoring import LoadedRanker
 
 
@@ -54,6 +54,7 @@ def test_a_visitor_has_a_list_of_their_own(ranker, batch):
     found = rows(batch, "visitor.parquet")
     assert {row["user_id"] for row in found} == {None}
     assert [(row["item_id"], row["score"]) for row in found] == LoadedRanker.open(ranker).recommend(None, k=7)
+    assert visitor_list(batch) == [(row["item_id"], row["score"]) for row in found]
 
 
 def test_the_manifest_names_every_table_and_what_it_was_made_of(ranker, batch):

@@ -160,3 +160,8 @@ def test_the_reference_of_the_documentation_is_a_file_that_can_be_read(repositor
     assert found.diversity
     assert found.exploration
     assert found.require[1] == AttributeRule("market", (), request="market", request_unknown="refuse")
+
+
+def test_rules_of_a_ranker_from_before_there_was_more_to_declare_still_load():
+    old = b'{"exclude_seen":true,"max_per_category":2,"max_per_provider":0,"window":10}'
+    assert documents.parse(RerankRules, old, subject="ranker.json") == RerankRules(2, 0, 10, True)
