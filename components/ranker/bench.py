@@ -180,8 +180,9 @@ def model_lists(bench: Bench, ranker: RankerFolder, split: Split) -> tuple[Lists
 
 def allowed_rows(rows: Rows, requests: Requests, eligibility: Eligibility) -> Bools:
     """Whether each row's item may be shown to its request, shape (rows,)."""
-    owner = np.searchsorted(requests.numbers, rows.requests)
-    return eligibility.of_rows(rows.items, owner, requests.context, requests=len(requests))
+    asking, owner = np.unique(rows.requests, return_inverse=True)
+    some = requests.take(np.searchsorted(requests.numbers, asking))
+    return eligibility.of_rows(rows.items, owner, some.context, requests=len(some))
 
 
 def _blocks(bench: Bench, ranker: RankerFolder, eligibility: Eligibility, split: Split) -> Iterator[tuple[Index, Rows]]:

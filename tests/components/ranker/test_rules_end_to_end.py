@@ -96,6 +96,30 @@ def test_a_logged_request_is_answered_online_item_by_item_as_it_was_measured(log
     assert differing > 5
 
 
+def test_a_rule_about_the_requests_context_holds_offline_and_online_alike(logged, tmp_path):
+    data = open_dataset(logged.dataset)
+    items = data.items.sort_by("item")
+    names, categories = items["item_id"].to_pylist(), items["category"].to_pylist()
+    some = tuple(sorted({category for category in categories if category})[:3])
+    # No category is called as a device is: where the request says its device, only `some` may be shown.
+    rules = RerankRules(0, 0, 10, False, require=(AttributeRule("category", some, request="device"),))
+    folder = ruled(logged.ranker, rules, tmp_path / "ranker")
+    lists, online = (
+        lists_of(ranked(logged.dataset, folder, tmp_path / "rankings"), "candidate"),
+        LoadedRanker.open(folder),
+    )
+    recorded, shorter = data.rows("test"), 0
+    for row in data.requests.filter(pc.equal(data.requests["split"], "test")).slice(0, 30).to_pylist():
+        given = [names[i] for i in recorded.filter(pc.equal(recorded["request"], row["request"]))["item"].to_pylist()]
+        context = {"device": row["device"]} if row["device"] is not None else {}
+        answer = {name for name, _ in online.rank(None, given, context=context, k=len(given), bucket=row["bucket"])}
+        assert answer == {names[i] for i in lists.get(row["request"], [])}
+        assert answer == {name for name in given if not context or categories[names.index(name)] in some}
+        assert {name for name, _ in online.rank(None, given, k=len(given))} == set(given)
+        shorter += len(answer) < len(given)
+    assert shorter
+
+
 def test_no_system_that_is_measured_shows_what_may_not_be_shown(logged, shop, shop_rules):
     items = open_dataset(logged.dataset).items.sort_by("item")
     names, prices = items["item_id"].to_pylist(), items["price"].to_pylist()
