@@ -19,6 +19,7 @@ from components.card.chapters.providers import providers
 from components.card.chapters.proxies import proxies
 from components.card.chapters.quality import quality
 from components.card.chapters.rules import headline, rules, tally
+from components.card.chapters.serving import serving
 from components.card.chapters.waivers import sentence, standing
 from components.card.contract import SCHEMA_VERSION, Card, Purpose
 from components.card.front_matter import front_matter
@@ -67,7 +68,7 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
 
 def sections(opened: Opened) -> tuple[Section, ...]:
     """What was measured, in reading order; a question without evidence keeps its section and says so."""
-    chapters = (quality, groups, providers, proxies, leakage, calibration, drift, data, model, certainty)
+    chapters = (quality, groups, providers, proxies, leakage, calibration, drift, serving, data, model, certainty)
     return tuple(chapter(opened) for chapter in chapters)
 
 

@@ -24,6 +24,16 @@ DRIFT_RATIOS = ("drift_ratio", "mix_ratio")
 """Against the reference period, but counted in their own thresholds."""
 FEATURE_AUC = "feature_auc"
 """What a feature tells of an attribute, which is no rival of it."""
+_SERVING = {
+    "skewed_share": "share served otherwise",
+    "score_difference": "largest difference of a served score",
+    "order_parity": "share of lists in the measured order",
+    "error_share": "share of failed calls",
+    "latency_p99": "latency at 99 % in ms",
+    "memory_mb": "memory in MiB",
+    "malformed_refused": "share of wrong requests refused",
+    "well_afterwards": "wellness after wrong requests",
+}
 _MOST_DECIMALS = 6
 
 
@@ -32,6 +42,8 @@ def metric_words(metric: str) -> str:
     name, at, cutoff = metric.partition("@")
     if metric in DRIFT_RATIOS:
         return "drift"
+    if metric in _SERVING:
+        return _SERVING[metric]
     return f"{' '.join(_ACRONYMS.get(word, word) for word in name.split('_'))}{at}{cutoff}"
 
 

@@ -15,9 +15,9 @@ from components.errors import InputError, nearest
 from pipelines.cli.options import json_option
 
 _QUICK = "shop:0.1:4:4"
-_FULL = ("shop:0.1:200:24", "shop:0.5:100:50")
-_RETAIL = "online_retail:10:10"
-_DRAWS = 200
+_FULL = ("shop:0.1:240:16", "shop:0.5:60:24")
+_RETAIL = "online_retail:6:6"
+_DRAWS = 100
 
 
 @click.command()

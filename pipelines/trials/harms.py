@@ -16,7 +16,7 @@ import numpy as np
 
 from components.evidence.contract import Question
 from components.evidence.segments import HISTORY, NO_HISTORY
-from pipelines.trials.planting import features, log, rankings, rows, scores
+from pipelines.trials.planting import features, log, rankings, rows, scores, tables
 from pipelines.trials.worlds import Parts
 
 Promise = Literal["never", "seldom", "caught", "told"]
@@ -285,6 +285,14 @@ HARMS: tuple[Harm, ...] = (
         questions=("leakage",),
         strengths=(Strength("by an hour", 1.0, "caught"), Strength("by a day", 24.0, "caught")),
         plant=lambda at: rows.looking_ahead(at.parts, at.out, hours=at.strength),
+    ),
+    Harm(
+        name="skewed-serving",
+        title="A feature that the served tables hold otherwise",
+        targets={"shop": ("serving-features",)},
+        questions=("servability",),
+        strengths=(Strength("by 0.1 %", 0.001, "caught"), Strength("by 10 %", 0.1, "caught")),
+        plant=lambda at: tables.skewed(at.parts, at.out, array="items.price", by=at.strength),
     ),
     Harm(
         name="proxy",

@@ -16,9 +16,10 @@ from components.evidence.fairness import measure_user_fairness
 from components.evidence.leakage import measure_leakage
 from components.evidence.proxies import measure_proxies
 from components.evidence.quality import measure_quality
+from components.evidence.servability import measure_servability
 from components.verdict.contract import Outcome
 from components.verdict.judging import judge
-from components.verdict.policy import Policy
+from components.verdict.policy import Criterion, Policy
 from pipelines.trials.worlds import Parts
 
 Answer = Literal["fail", "insufficient", "pass"]
@@ -35,6 +36,9 @@ MEASURES: Mapping[Question, Measure] = {
     "fairness-users": lambda run, out, seed: measure_user_fairness(run.dataset, run.rankings, out, out=out, seed=seed),
     "fairness-providers": lambda run, out, seed: measure_provider_fairness(
         run.dataset, run.rankings, out=out, seed=seed
+    ),
+    "servability": lambda run, out, seed: measure_servability(
+        run.dataset, run.ranker, run.rankings, out=out, seed=seed, serve=False
     ),
     "drift": lambda run, out, seed: measure_drift(
         run.dataset, run.ranker, run.rankings, out=out, seed=seed, draw=False
@@ -64,14 +68,22 @@ def measure(run: Parts, questions: Collection[Question], *, out: Path, seed: int
 
 
 def judged(policy: Policy, evidence: Mapping[Question, Evidence]) -> Judged:
-    """What the policy answers; a criterion whose question was not asked is left out, never passed."""
-    asked = policy.model_copy(update={"criteria": tuple(held for held in policy.criteria if held.evidence in evidence)})
+    """What the policy answers; a criterion whose question was not asked is left out, never passed.
+
+    Of servability only parity of features is asked: trials start no service.
+    """
+    criteria = tuple(held for held in policy.criteria if held.evidence in evidence and _is_asked(held))
+    asked = policy.model_copy(update={"criteria": criteria})
     outcomes = judge(asked, evidence, {}, first_release=False)
     return Judged(
         answer=_overall(outcomes),
         answers={held.criterion: held.answer for held in outcomes if not held.not_applicable},
         stopping=frozenset(held.criterion for held in outcomes if held.blocks),
     )
+
+
+def _is_asked(criterion: Criterion) -> bool:
+    return criterion.evidence != "servability" or criterion.metric == "skewed_share"
 
 
 def _overall(outcomes: tuple[Outcome, ...]) -> Answer:

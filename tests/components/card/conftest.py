@@ -120,7 +120,8 @@ def _outcomes() -> tuple[Outcome, ...]:
     )
 
 
-_ROOMS = {"fairness-users": "groups", "drift": "groups", "leakage": "features", "proxies": "features"}
+_ROOMS = {"fairness-users": "groups", "drift": "groups", "leakage": "features", "proxies": "features",
+          "servability": "serving"}  # fmt: skip
 
 
 @dataclass
@@ -330,6 +331,15 @@ def small_run() -> Run:
                     for name, auc, weight in (("item_click_7d", 0.515, 0.75), ("item_age_days", 0.5, 0.25))
                 ),
                 estimate("proxied_importance", 0.0, subject="gender", low=0.0, high=0.0),
+            ),
+            "servability": evidence(
+                "servability",
+                estimate("skewed_share", 0.0, subject="item_click_7d", versus="training", low=0.0, high=0.0),
+                estimate("latency_p50", 6.6, low=6.4, high=6.9),
+                estimate("latency_p99", 17.2, low=14.1, high=31.0),
+                estimate("order_parity", 1.0, low=1.0, high=1.0),
+                estimate("malformed_refused", 1.0, low=1.0, high=1.0),
+                estimate("memory_mb", 860.0, low=860.0, high=860.0),
             ),
             "drift": evidence(
                 "drift",

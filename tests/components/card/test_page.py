@@ -178,7 +178,7 @@ def test_headings_go_down_one_step_at_a_time_and_every_picture_has_a_title(brows
     )
     page.close()
     assert untitled == 0
-    assert len(figures) == 14
+    assert len(figures) == 15
     assert all(drawn and said > 20 and rows for drawn, said, rows in figures)
 
 

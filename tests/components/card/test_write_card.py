@@ -139,7 +139,7 @@ def test_the_json_is_the_card_and_reads_back(run: Run, write: Write) -> None:
     written = write(run)
     assert documents.load(Card, written.folder / "card.json") == written.card
     assert sorted(path.name for path in written.folder.iterdir()) == ["card.html", "card.json", "card.md"]
-    assert written.card.lineage.evidence == {"features": HEX, "groups": HEX, "ranking": HEX}
+    assert written.card.lineage.evidence == {"features": HEX, "groups": HEX, "ranking": HEX, "serving": HEX}
     assert written.card.purpose.out_of_scope == ""
 
 
