@@ -20,8 +20,14 @@ from components.errors import Fault, FaultyInputError, InputError
 T = TypeVar("T")
 
 
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""Made once a kind: making one costs more than reading a document with it."""
+
+
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def as_json(document: Any) -> Any:

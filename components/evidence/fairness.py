@@ -1,6 +1,6 @@
 """Ranking quality by group of users: each pre-declared group and intersection against the rest.
 
-Fairlearn's MetricFrame holds the frames, with one row a user (y_true = y_pred = the user's value), because its own bootstrap
+Fairlearn's MetricFrame holds the frames, with one row a user (y_true and y_pred = the user's values), because its own bootstrap
 would resample requests as if they were independent. Intervals come from resampling users, and hold for all groups of a
 metric together: whoever looks for the worst-served group looks at all of them.
 """
@@ -83,12 +83,11 @@ def measure_user_fairness(dataset: Path, rankings: Path, quality: Path, *, out: 
     estimates: list[Estimate] = []
     if groups and values.num_rows:
         judged = _with_pool(groups)
-        for metric in metrics:
-            own = _column(values, f"{metric}:{CANDIDATE}")
-            estimates += _gaps(metric, own, values["n_requests"].to_numpy(), judged, seed=seed)
-            if INCUMBENT in systems:
-                estimates += _changes(metric, values, judged, seed=seed)
-            estimates += _empty_as_zero(metric, everyone, _with_pool(all_groups), seed=seed)
+        parts = [_gaps(metrics, values, judged, seed=seed)]
+        if INCUMBENT in systems:
+            parts.append(_changes(metrics, values, judged, seed=seed))
+        parts.append(_empty_as_zero(metrics, everyone, _with_pool(all_groups), seed=seed))
+        estimates += [estimate for by_metric in zip(*parts, strict=True) for found in by_metric for estimate in found]
         estimates += _unknown_shares(ranked, groups, values)
     frames = _frames(values, groups, metrics)
     pq.write_table(pa.Table.from_pandas(frames, preserve_index=False), out / TABLE, compression="zstd")
@@ -118,28 +117,45 @@ def _with_pool(groups: list[UserGroup]) -> list[UserGroup]:
     return [*groups, UserGroup(POOLED, together)] if small.sum() > 1 else groups
 
 
-def _gaps(
-    metric: str, own: Floats, n_requests: NDArray[np.integer], groups: list[UserGroup], *, seed: int
-) -> list[Estimate]:
-    """Value, difference and ratio of the candidate in each group, from one value a user."""
+def _gaps(metrics: list[str], values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[list[Estimate]]:
+    """Value, difference and ratio of the candidate in each group, by metric."""
+    own = np.column_stack([_column(values, f"{metric}:{CANDIDATE}") for metric in metrics])
+    return _compared(metrics, own, values["n_requests"].to_numpy(), groups, seed=seed)
+
+
+def _compared(
+    metrics: list[str], own: Floats, n_requests: NDArray[np.integer], groups: list[UserGroup], *, seed: int
+) -> list[list[Estimate]]:
+    """The same from one value a user and metric, shape (users, metrics)."""
     members = np.stack([group.members for group in groups])
-    table = own[:, None]
-    levels = user_bootstrap(table, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
-    gaps = group_differences(table, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
-    ratios = group_ratios(table, groups=members, seed=seed, simultaneous=True, bounds=(0, 1))
-    found: list[Estimate] = []
+    families = _a_family_each(metrics, groups)
+    levels = user_bootstrap(own, groups=members, seed=seed, simultaneous=True, families=families, bounds=(0, 1))
+    gaps = group_differences(own, groups=members, seed=seed, simultaneous=True, families=families, bounds=(0, 1))
+    ratios = group_ratios(own, groups=members, seed=seed, simultaneous=True, families=families, bounds=(0, 1))
     parts: tuple[tuple[Statistic, Intervals], ...] = (("value", levels), ("difference", gaps), ("ratio", ratios))
-    for statistic, intervals in parts:
-        found += _estimates(metric, statistic, intervals, n_requests, groups)
-    return found
+    return [
+        [
+            estimate
+            for statistic, found in parts
+            for estimate in _estimates(metric, column, statistic, found, n_requests, groups)
+        ]
+        for column, metric in enumerate(metrics)
+    ]
 
 
-def _empty_as_zero(metric: str, everyone: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
+def _a_family_each(metrics: list[str], groups: list[UserGroup]) -> NDArray[np.int64]:
+    """Whoever looks for the worst group by one metric has looked at all groups, but at that metric."""
+    return np.tile(np.arange(len(metrics)), (len(groups), 1))
+
+
+def _empty_as_zero(
+    metrics: list[str], everyone: pa.Table, groups: list[UserGroup], *, seed: int
+) -> list[list[Estimate]]:
     """The same gaps with requests that led to nothing counted as 0, and with the users who had no others."""
     total = everyone["n_requests"].to_numpy() + everyone["n_empty_requests"].to_numpy()
     weight = everyone["n_requests"].to_numpy() / np.maximum(total, 1)
-    own = np.nan_to_num(_column(everyone, f"{metric}:{CANDIDATE}")) * weight
-    return _gaps(_as_zero_name(metric), own, total, groups, seed=seed)
+    own = [np.nan_to_num(_column(everyone, f"{metric}:{CANDIDATE}")) * weight for metric in metrics]
+    return _compared([_as_zero_name(metric) for metric in metrics], np.column_stack(own), total, groups, seed=seed)
 
 
 def _as_zero_name(metric: str) -> str:
@@ -147,16 +163,26 @@ def _as_zero_name(metric: str) -> str:
     return f"{name}_empty_as_zero@{cutoff}"
 
 
-def _changes(metric: str, values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[Estimate]:
-    """How much each group's gap to the rest has changed against the incumbent's."""
-    gained = _column(values, f"{metric}:{CANDIDATE}") - _column(values, f"{metric}:{INCUMBENT}")
-    members = np.stack([group.members for group in groups])
-    changes = group_differences(gained[:, None], groups=members, seed=seed, simultaneous=True, bounds=(-1, 1))
-    return _estimates(metric, "change", changes, values["n_requests"].to_numpy(), groups)
+def _changes(metrics: list[str], values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[list[Estimate]]:
+    """How much each group's gap to the rest has changed against the incumbent's, by metric."""
+    gained = np.column_stack(
+        [_column(values, f"{metric}:{CANDIDATE}") - _column(values, f"{metric}:{INCUMBENT}") for metric in metrics]
+    )
+    found = group_differences(
+        gained,
+        groups=np.stack([group.members for group in groups]),
+        seed=seed,
+        simultaneous=True,
+        families=_a_family_each(metrics, groups),
+        bounds=(-1, 1),
+    )
+    n_requests = values["n_requests"].to_numpy()
+    return [_estimates(metric, column, "change", found, n_requests, groups) for column, metric in enumerate(metrics)]
 
 
 def _estimates(
     metric: str,
+    column: int,
     statistic: Statistic,
     intervals: Intervals,
     n_requests: NDArray[np.integer],
@@ -166,7 +192,7 @@ def _estimates(
     return [
         from_intervals(
             intervals,
-            (place, 0),
+            (place, column),
             metric=metric,
             statistic=statistic,
             subject=CANDIDATE,
@@ -198,29 +224,36 @@ def _unknown_shares(ranked: Ranked, groups: list[UserGroup], values: pa.Table) -
 
 
 def _frames(values: pa.Table, groups: list[UserGroup], metrics: list[str]) -> pd.DataFrame:
-    """Fairlearn's frame of each attribute and intersection: group, users and the mean of each metric."""
+    """Fairlearn's frame of each attribute and intersection: group, users and the mean of each of the two metrics."""
+    first, second = (_column(values, f"{metric}:{CANDIDATE}") for metric in metrics)
     rows: list[pd.DataFrame] = []
     for names in dict.fromkeys(tuple(group.segment) for group in groups):
         label = np.full(values.num_rows, "", dtype=object)
         for group in groups:
             if tuple(group.segment) == names:
                 label[group.members] = " / ".join(group.segment.values())
+        # A frame takes two columns and costs as much with one metric as with both.
+        frame = MetricFrame(
+            metrics={"users": count, metrics[0]: _mean_of_first, metrics[1]: mean_prediction},
+            y_true=first,
+            y_pred=second,
+            sensitive_features=pd.Series(label, name="group"),
+        )
         for metric in metrics:
-            value = _column(values, f"{metric}:{CANDIDATE}")
-            frame = MetricFrame(
-                metrics={"users": count, "mean": mean_prediction},
-                y_true=value,
-                y_pred=value,
-                sensitive_features=pd.Series(label, name="group"),
-            )
-            by_group = frame.by_group.reset_index()
+            by_group = frame.by_group[["users", metric]].rename(columns={metric: "mean"}).reset_index()
             by_group.insert(0, "attribute", " / ".join(names))
             by_group.insert(1, "metric", metric)
-            by_group["overall"] = float(frame.overall["mean"])
+            by_group["overall"] = float(frame.overall[metric])
             rows.append(by_group)
     if not rows:
         return pd.DataFrame(columns=["attribute", "metric", "group", "users", "mean", "overall"])
     return pd.concat(rows, ignore_index=True)
+
+
+def _mean_of_first(y_true: Floats, y_pred: Floats) -> float:
+    """Fairlearn's mean, of the first column; a metric's arguments have these names."""
+    mean: float = mean_prediction(y_pred, y_true)
+    return mean
 
 
 def _column(values: pa.Table, name: str) -> Floats:
