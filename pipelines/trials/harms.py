@@ -31,6 +31,8 @@ class Strength:
     label: str
     value: float
     promise: Promise
+    from_users: int = 0
+    """Test users from which on it is promised to be caught; fewer leave it unsure by design."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class Harm:
 
 CLEAN = "clean"
 
+_ENOUGH = 500
+"""Test users from which on drift by these strengths stands out of noise."""
 _MARGINS = (
     Strength("0.5 margins", 0.5, "seldom"),
     Strength("1 margin", 1.0, "seldom"),
@@ -188,7 +192,7 @@ HARMS: tuple[Harm, ...] = (
         strengths=(
             Strength("by 0.5 SD", 0.5, "told"),
             Strength("by 1 SD", 1.0, "told"),
-            Strength("by 3 SD", 3.0, "caught"),
+            Strength("by 3 SD", 3.0, "caught", from_users=_ENOUGH),
         ),
         plant=lambda at: features.column_moved(
             at.parts, at.out, name=features.by_importance(at.parts)[0], by=at.strength
@@ -226,7 +230,7 @@ HARMS: tuple[Harm, ...] = (
         questions=("drift",),
         strengths=(
             Strength("a quarter moves", 0.25, "told"),
-            Strength("three quarters move", 0.75, "caught"),
+            Strength("three quarters move", 0.75, "caught", from_users=_ENOUGH),
         ),
         plant=lambda at: features.mix_changed(at.parts, at.out, context="device", share=at.strength, rng=at.rng),
         peers=("evidently-preset",),

@@ -17,7 +17,7 @@ from pipelines.trials.measuring import MEASURES, Answer, judged, measure
 from pipelines.trials.peers import PEERS
 from pipelines.trials.planting.rankings import dealt
 from pipelines.trials.records import Record
-from pipelines.trials.scaling import Ends, Reach, reach
+from pipelines.trials.scaling import Ends, reach
 from pipelines.trials.worlds import Parts, World, parts_of
 
 _OF_LISTS: tuple[Question, ...] = ("quality", "fairness-users", "fairness-providers")
@@ -54,7 +54,7 @@ class Judging:
 
     def clean(self) -> Record:
         """The honest run's record."""
-        return self._record(CLEAN, "", None, 0.0, self._evidence, (), self._flags)
+        return self._record(CLEAN, "", 0.0, 0.0, self._evidence, (), self._flags, adequate=True)
 
     def planted(self, harm: Harm, strength: Strength, ends: Ends | None) -> Record:
         """The record of a harm; `ends` where its strengths are margins."""
@@ -67,7 +67,13 @@ class Judging:
             changed, flags = self._measured(harm.questions, run, harm.peers)
         targets = harm.targets[self._world.name]
         evidence = {**self._evidence, **changed}
-        return self._record(harm.name, strength.label, found, size, evidence, targets, flags)
+        adequate = found.adequate if found else self._users >= strength.from_users
+        reached = found.margins if found else 0.0
+        return self._record(harm.name, strength.label, reached, size, evidence, targets, flags, adequate=adequate)
+
+    @property
+    def _users(self) -> int:
+        return max(held.n_users for held in self._evidence["quality"].estimates)
 
     def _measured(
         self, questions: Sequence[Question], run: Parts, peers: Sequence[str]
@@ -80,11 +86,13 @@ class Judging:
         self,
         harm: str,
         strength: str,
-        found: Reach | None,
+        reached: float,
         size: float,
         evidence: Mapping[Question, Evidence],
         targets: Sequence[str],
         peers: Mapping[str, bool],
+        *,
+        adequate: bool,
     ) -> Record:
         said = judged(self._policy, evidence)
         gravest = min((said.answers[name] for name in targets), key=_GRAVEST.index, default=said.answer)
@@ -99,10 +107,10 @@ class Judging:
             failed=tuple(sorted(name for name in said.stopping if said.answers[name] == "fail")),
             unsure=tuple(sorted(name for name in said.stopping if said.answers[name] != "fail")),
             peers=dict(sorted(peers.items())),
-            users=max(held.n_users for held in self._evidence["quality"].estimates),
+            users=self._users,
             planted=round(size, 6),
-            reached=round(found.margins, 6) if found else 0.0,
-            adequate=found.adequate if found else True,
+            reached=round(reached, 6),
+            adequate=adequate,
         )
 
 

@@ -18,6 +18,7 @@ from pipelines.trials.tallies import (
     Coverage,
     Rate,
     Tally,
+    promised,
 )
 
 PAGE = "trials.md"
@@ -199,7 +200,7 @@ def _strength(held: Tally) -> str:
 
 
 def _promise(held: Tally) -> str:
-    if not held.adequate and held.strength.startswith("2 "):
+    if not held.adequate and promised(held.harm, held.strength) == "caught":
         return "n too small"
     if held.promise == "told":
         return ""

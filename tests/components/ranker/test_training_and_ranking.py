@@ -208,7 +208,7 @@ def test_calibration_keeps_the_share_of_positives_on_validation(logged):
     rows = data.rows("validation")
     features = np.column_stack([rows[name].to_numpy() for name in logged.manifest.features])
     chances = ranker.calibration.probability(ranker.booster.scores(features))
-    assert chances.mean() == pytest.approx(np.mean(rows["positive"].to_pylist()), abs=1e-6)
+    assert chances.mean() == pytest.approx(np.mean(rows["positive"].to_pylist()), abs=1e-4)
     assert ranker.calibration.rows == rows.num_rows
 
 
