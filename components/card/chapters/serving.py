@@ -85,7 +85,12 @@ def _answers(found: tuple[Estimate, ...]) -> Table:
     ]
     if "score_difference" in known:
         value = known["score_difference"]
-        rows.append(("Largest difference of a score from the training path", DASH if value is None else f"{value:.1e}"))
+        rows.append(
+            (
+                "Largest difference of a score from the training path",
+                DASH if value is None else f"{value:.1e}" if value else "none",
+            )
+        )
     for name, said, unit in (
         ("throughput", "Answers a second, four connections", ""),
         ("startup_seconds", "From start to ready", " s"),
