@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -265,12 +267,24 @@ def _alone(work: Path) -> Iterator[None]:
         yield
 
 
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent: one that was killed cannot tell its workers, and they would work on."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that load the libraries afresh, one thread each: threads of several would only contend."""
     before = {name: os.environ.get(name) for name in _QUIET}
     os.environ |= _QUIET
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    spawning = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=spawning, initializer=_end_with, initargs=(os.getpid(),))
     try:
         yield pool
     finally:
