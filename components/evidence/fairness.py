@@ -1,4 +1,4 @@
-"""Ranking quality by group of users: each pre-declared group and intersection against the rest.
+"""Ranking quality by group of users: each pre-declared group and intersection against the rest, and users by their history.
 
 Fairlearn's MetricFrame holds the frames, with one row a user (y_true and y_pred = the user's values), because its own bootstrap
 would resample requests as if they were independent. Intervals come from resampling users, and hold for all groups of a
@@ -7,6 +7,7 @@ metric together: whoever looks for the worst-served group looks at all of them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fairlearn
@@ -22,9 +23,9 @@ from components.artifacts.digests import digest_file, digest_tree
 from components.errors import EvidenceError
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence, Statistic
 from components.evidence.estimates import exactly, from_intervals
-from components.evidence.quality_words import interval, named, spaced
-from components.evidence.ranked import Ranked, open_rankings, read_columns
-from components.evidence.segments import UserGroup, user_groups
+from components.evidence.fairness_words import as_zero, describe
+from components.evidence.ranked import Ranked, open_rankings, read_columns, taken_before_test
+from components.evidence.segments import UserGroup, group_detail, history_groups, user_groups
 from components.ranker.contract import CANDIDATE, INCUMBENT
 from components.statistics import Intervals, group_differences, group_ratios, pool_small, user_bootstrap
 
@@ -38,9 +39,12 @@ TABLE = "fairness-users.parquet"
 CONVENTIONS = {
     "unit": "One row a user; a user's value is the mean over their requests that have something relevant.",
     "rest": "Everyone who is not in the group, users whose attribute is unknown included.",
+    "history": "Groups by how many outcomes were known of a user before the test are compared whatever is declared; their "
+    "`detail.declared` is 0. Nobody ranks as well for a user of whom nothing is known: their gap to the rest is no harm by "
+    "itself, a gap that grows is.",
     "unknown": "Users whose attribute is not known are a group of their own.",
     "family": "Intervals of the differences of one metric hold for all groups and intersections together (max-t).",
-    "small groups": f"A group with fewer than {SMALLEST_GROUP} users stands for itself and in one pooled group.",
+    "small groups": f"A declared group with fewer than {SMALLEST_GROUP} users stands for itself and in one pooled group.",
     "change": "The candidate's gap less the incumbent's, on the same requests: below 0, the group has lost ground.",
     "empty requests": "Left out. What counting them as 0 would give, for users who had nothing else too, is told under "
     "metrics of its own (`ndcg_empty_as_zero@k`), so that a gate can ask whether its answer rests on leaving them out.",
@@ -71,15 +75,17 @@ def measure_user_fairness(dataset: Path, rankings: Path, quality: Path, *, out: 
     columns = [f"{metric}:{system}" for metric in metrics for system in systems]
     everyone = read_columns(values_path, ("user", "n_requests", "n_empty_requests", *columns))
     # Groups of all users, so that bands of a number are those that the other questions use.
+    user, attributes = everyone["user"].to_numpy(), (*ranked.dataset.segments, *ranked.dataset.sensitive)
     all_groups = user_groups(
         pq.read_table(dataset / "users.parquet"),
-        everyone["user"].to_numpy(),
-        attributes=(*ranked.dataset.segments, *ranked.dataset.sensitive),
+        user,
+        attributes=attributes,
         intersections=ranked.dataset.intersections,
     )
+    all_groups += history_groups(taken_before_test(ranked, dataset)[user], attributes=attributes)
     known = everyone["n_requests"].to_numpy() > 0
     values = everyone.filter(pa.array(known))
-    groups = [UserGroup(group.segment, group.members[known]) for group in all_groups]
+    groups = [replace(group, members=group.members[known]) for group in all_groups]
     estimates: list[Estimate] = []
     if groups and values.num_rows:
         judged = _with_pool(groups)
@@ -105,15 +111,23 @@ def measure_user_fairness(dataset: Path, rankings: Path, quality: Path, *, out: 
         reports={},
         libraries={"fairlearn": fairlearn.__version__, "numpy": np.__version__, "pandas": pd.__version__},
         seed=seed,
-        sentences=tuple(_sentences(estimates, metrics[0], declared=bool(all_groups))),
+        sentences=describe(
+            estimates,
+            main=metrics[0],
+            declared=any(group.declared for group in all_groups),
+            smallest=SMALLEST_GROUP,
+        ),
     )
     documents.save(evidence, out / "fairness-users.json")
     return evidence
 
 
 def _with_pool(groups: list[UserGroup]) -> list[UserGroup]:
-    """The groups, and everyone in a small one as one group more, where that is not a single small group again."""
-    small, together = pool_small(np.stack([group.members for group in groups]), smallest=SMALLEST_GROUP)
+    """The groups, and everyone in a small declared one as one group more, where that is not a single small group again."""
+    declared = [group.members for group in groups if group.declared]
+    if not declared:
+        return groups
+    small, together = pool_small(np.stack(declared), smallest=SMALLEST_GROUP)
     return [*groups, UserGroup(POOLED, together)] if small.sum() > 1 else groups
 
 
@@ -155,12 +169,7 @@ def _empty_as_zero(
     total = everyone["n_requests"].to_numpy() + everyone["n_empty_requests"].to_numpy()
     weight = everyone["n_requests"].to_numpy() / np.maximum(total, 1)
     own = [np.nan_to_num(_column(everyone, f"{metric}:{CANDIDATE}")) * weight for metric in metrics]
-    return _compared([_as_zero_name(metric) for metric in metrics], np.column_stack(own), total, groups, seed=seed)
-
-
-def _as_zero_name(metric: str) -> str:
-    name, cutoff = metric.split("@")
-    return f"{name}_empty_as_zero@{cutoff}"
+    return _compared([as_zero(metric) for metric in metrics], np.column_stack(own), total, groups, seed=seed)
 
 
 def _changes(metrics: list[str], values: pa.Table, groups: list[UserGroup], *, seed: int) -> list[list[Estimate]]:
@@ -200,7 +209,7 @@ def _estimates(
             segment=group.segment,
             n_requests=int(n_requests[group.members].sum()),
             family=f"{metric} {statistic} by group",
-            detail={"share_of_users": float(group.members.mean())},
+            detail=group_detail(group),
         )
         for place, group in enumerate(groups)
     ]
@@ -259,39 +268,3 @@ def _mean_of_first(y_true: Floats, y_pred: Floats) -> float:
 def _column(values: pa.Table, name: str) -> Floats:
     column: Floats = values[name].to_numpy().astype(np.float64)
     return column
-
-
-def _sentences(estimates: list[Estimate], main: str, *, declared: bool) -> list[str]:
-    gaps = _differences(estimates, main)
-    if not declared:
-        return ["No groups of users are declared, so none were compared."]
-    if not gaps:
-        return ["No group of users could be compared: no test request led to anything, or there is only one group."]
-    told = []
-    worst = min(gaps, key=lambda estimate: estimate.value or 0.0)
-    told.append(
-        f"Of {len(gaps)} groups, {named(worst.segment)} ({spaced(worst.n_users)} users) has the lowest {main.upper()} against "
-        f"the rest: {worst.value:+.3f} ({interval(worst, signed=True)})."
-    )
-    shown = [e for e in gaps if e.high is not None and e.high < 0]
-    if shown:
-        names = ", ".join(named(estimate.segment) for estimate in shown)
-        told.append(f"A gap below the rest is shown, whatever its size, for: {names}.")
-    as_zero = _differences(estimates, _as_zero_name(main))
-    if as_zero:
-        lowest = min(as_zero, key=lambda estimate: estimate.value or 0.0)
-        told.append(
-            f"With requests that led to nothing counted as 0, the lowest is {named(lowest.segment)}: {lowest.value:+.3f} "
-            f"({interval(lowest, signed=True)})."
-        )
-    small = [e for e in gaps if e.n_users < SMALLEST_GROUP]
-    if small:
-        told.append(f"{len(small)} groups have fewer than {SMALLEST_GROUP} users; little can be said of each alone.")
-    for estimate in estimates:
-        if estimate.metric == "unknown_share" and estimate.value:
-            told.append(f"{estimate.subject} is not known for {estimate.value:.1%} of the measured users.")
-    return told
-
-
-def _differences(estimates: list[Estimate], metric: str) -> list[Estimate]:
-    return [e for e in estimates if e.metric == metric and e.statistic == "difference" and e.value is not None]

@@ -23,9 +23,9 @@ from components.evidence import beyond_accuracy as beyond
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import exactly, from_intervals
 from components.evidence.quality_words import describe
-from components.evidence.ranked import Ranked, Requests, open_rankings, read_columns
+from components.evidence.ranked import Ranked, Requests, open_rankings, read_columns, taken_before_test
 from components.evidence.ranking_metrics import request_metrics
-from components.evidence.segments import UserGroup, history_groups, user_groups
+from components.evidence.segments import UserGroup, group_detail, history_groups, user_groups
 from components.ranker.contract import CANDIDATE, INCUMBENT
 from components.statistics import paired_ratios, user_bootstrap
 
@@ -95,7 +95,7 @@ def measure_quality(dataset: Path, rankings: Path, *, out: Path, seed: int) -> E
         attributes=attributes,
         intersections=ranked.dataset.intersections,
     )
-    groups += history_groups(_taken_before(ranked, dataset)[values.user], attributes=attributes)
+    groups += history_groups(taken_before_test(ranked, dataset)[values.user], attributes=attributes)
     estimates = (
         *_empty_requests(values),
         *_accuracy(values, ranked, seed=seed),
@@ -184,13 +184,6 @@ def _categories(ranked: Ranked, dataset: Path) -> NDArray[np.int64] | None:
     coded = column.dictionary_encode()
     codes: NDArray[np.int64] = coded.indices.fill_null(len(coded.dictionary)).to_numpy().astype(np.int64)
     return codes
-
-
-def _taken_before(ranked: Ranked, dataset: Path) -> NDArray[np.int64]:
-    """Outcomes of each user that were known at the test cut, by user."""
-    before = ranked.dataset.cuts[-2].history_rows if len(ranked.dataset.cuts) > 1 else 0
-    known = read_columns(dataset / "history.parquet", ("user",)).slice(0, before)
-    return np.bincount(known["user"].to_numpy(), minlength=ranked.dataset.users).astype(np.int64)
 
 
 def _history_popularity(ranked: Ranked, dataset: Path) -> Floats:
@@ -308,7 +301,7 @@ def _by_group(values: UserValues, ranked: Ranked, groups: list[UserGroup], *, se
                     segment=group.segment,
                     n_requests=int(values.n_requests[group.members].sum()),
                     family=f"{metric} of {subject}{f' against {versus}' if versus else ''} by group",
-                    detail={"share_of_users": float(group.members.mean())},
+                    detail=group_detail(group),
                 )
                 for place, group in enumerate(groups)
             ]

@@ -140,6 +140,13 @@ def open_rankings(dataset: Path, rankings: Path) -> Ranked:
     return Ranked(described, manifest, eligible, popularity, requests, rows, _slices(rows))
 
 
+def taken_before_test(ranked: Ranked, dataset: Path) -> NDArray[np.int64]:
+    """Outcomes of each user that were known at the test cut, by user index; `dataset` is its directory."""
+    before = ranked.dataset.cuts[-2].history_rows if len(ranked.dataset.cuts) > 1 else 0
+    known = read_columns(dataset / "history.parquet", ("user",)).slice(0, before)
+    return np.bincount(known["user"].to_numpy(), minlength=ranked.dataset.users).astype(np.int64)
+
+
 def read_columns(path: Path, columns: Sequence[str], *, dictionary: Sequence[str] = ()) -> pa.Table:
     """Columns of a Parquet file.
 

@@ -31,6 +31,14 @@ class UserGroup:
 
     segment: dict[str, str]
     members: NDArray[np.bool_]
+    declared: bool = True
+    """Whether the dataset contract names it; groups by history are there without."""
+
+
+def group_detail(group: UserGroup) -> dict[str, float]:
+    """What an estimate says of its group: its share of the users; `declared` 0 where no contract names it."""
+    share = {"share_of_users": float(group.members.mean())}
+    return share if group.declared else {**share, "declared": 0.0}
 
 
 def user_groups(
@@ -87,7 +95,7 @@ def history_groups(taken: NDArray[np.integer], *, attributes: Sequence[str]) -> 
     name = "history before the test" if HISTORY in attributes else HISTORY
     bands = ((NO_HISTORY, taken == 0), (f"1 to {_LITTLE}", (taken > 0) & (taken <= _LITTLE)))
     more = (f"more than {_LITTLE}", taken > _LITTLE)
-    return [UserGroup({name: value}, members) for value, members in (*bands, more) if members.any()]
+    return [UserGroup({name: value}, members, declared=False) for value, members in (*bands, more) if members.any()]
 
 
 def _labels(column: pa.ChunkedArray) -> NDArray[np.object_]:

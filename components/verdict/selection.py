@@ -41,12 +41,18 @@ def select(criterion: Criterion, evidence: Evidence) -> Selection:
 
 
 def _is_about(criterion: Criterion, estimate: Estimate) -> bool:
+    return _names(criterion, estimate) and not _left_out(criterion, estimate)
+
+
+def _names(criterion: Criterion, estimate: Estimate) -> bool:
     select = criterion.select
-    return (
-        select.subject in (ANY, estimate.subject)
-        and select.versus in (ANY, estimate.versus)
-        and all(estimate.detail.get(name, least) >= least for name, least in select.detail_at_least.items())
-    )
+    return select.subject in (ANY, estimate.subject) and select.versus in (ANY, estimate.versus)
+
+
+def _left_out(criterion: Criterion, estimate: Estimate) -> dict[str, float]:
+    """The further figures by which a criterion leaves an estimate out, and what each had to be."""
+    wanted = criterion.select.detail_at_least
+    return {name: least for name, least in wanted.items() if estimate.detail.get(name, least) < least}
 
 
 def _is_in(segments: Segments, estimate: Estimate) -> bool:
@@ -87,6 +93,10 @@ def _hint(criterion: Criterion, evidence: Evidence, same: list[Estimate], about:
         statistics = sorted({e.statistic for e in evidence.estimates if e.metric == criterion.metric})
         return f"; of that metric it holds {', '.join(statistics)}"
     if not about:
+        left = {name: least for e in same if _names(criterion, e) for name, least in _left_out(criterion, e).items()}
+        if left:
+            figures = ", ".join(f"{name} below {least:g}" for name, least in sorted(left.items()))
+            return f"; the rule leaves out what it has ({figures})"
         known = sorted({f"{e.subject}{f' against {e.versus}' if e.versus else ''}" for e in same})
         return f"; it has this for {', '.join(known[:8])}{' and others' if len(known) > 8 else ''}"
     groups = sorted({CROSS.join(sorted(e.segment)) or "everyone together" for e in about})

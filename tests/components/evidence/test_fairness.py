@@ -68,7 +68,7 @@ def test_fairlearns_frame_holds_the_same_means(world: World, measured: tuple[Evi
     evidence, folder = measured
     values, country = _groups(world, folder)
     frame = pq.read_table(folder / evidence.tables["groups"]).to_pandas()
-    frame = frame[frame["metric"] == "ndcg@10"].set_index("group")
+    frame = frame[(frame["metric"] == "ndcg@10") & (frame["attribute"] == "country")].set_index("group")
     assert set(frame.index) == set(country)
     for name in frame.index:
         assert frame.loc[name, "mean"] == pytest.approx(values[country == name].mean())
@@ -134,13 +134,65 @@ def test_a_spoiled_group_is_shown_to_lose(write_world: Callable[..., World], tmp
     assert any("country FR" in sentence for sentence in evidence.sentences)
 
 
-def test_without_declared_groups_there_is_nothing_to_compare_and_it_says_so(
+def test_without_declared_groups_users_are_compared_by_what_was_known_of_them(
     write_world: Callable[..., World], tmp_path: Path
 ) -> None:
     world = write_world(users=20, segments=())
     evidence = _measured(world, tmp_path / "evidence")
-    assert evidence.estimates == ()
-    assert evidence.sentences == ("No groups of users are declared, so none were compared.",)
+    assert {tuple(e.segment) for e in evidence.estimates} == {("history",)}
+    assert "No groups of users are declared" in evidence.sentences[0]
+
+
+def test_users_by_history_are_compared_with_the_rest_as_groups_that_nobody_declared(
+    world: World, measured: tuple[Evidence, Path]
+) -> None:
+    evidence, folder = measured
+    table = pq.read_table(folder / "quality-users.parquet")
+    known = table["n_requests"].to_numpy() > 0
+    taken = np.bincount(world.truth["history_user"], minlength=table.num_rows)[table["user"].to_numpy()][known]
+    values, _ = _groups(world, folder)
+    gained = (table["ndcg@10:candidate"].to_numpy() - table["ndcg@10:incumbent"].to_numpy())[known]
+    found = {
+        (e.statistic, e.segment["history"]): e
+        for e in evidence.estimates
+        if e.metric == "ndcg@10" and "history" in e.segment
+    }
+    new = taken == 0
+    assert 0 < new.sum() < new.size
+    assert found["difference", "none"].value == pytest.approx(values[new].mean() - values[~new].mean())
+    assert found["ratio", "none"].value == pytest.approx(values[new].mean() / values[~new].mean())
+    assert found["change", "none"].value == pytest.approx(gained[new].mean() - gained[~new].mean())
+    assert found["value", "none"].n_users == new.sum()
+    for estimate in evidence.estimates:
+        assert estimate.detail.get("declared", 1.0) == (0.0 if "history" in estimate.segment else 1.0)
+    assert any(f"nothing was known before the test ({new.sum()})" in sentence for sentence in evidence.sentences)
+
+
+def test_newcomers_whose_lists_were_spoiled_are_shown_to_fall_back_though_no_group_is_declared(
+    write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = write_world(users=500, requests_per_user=2, segments=())
+    history = pq.read_table(world.dataset / "history.parquet")
+    # Of every third user nothing is known.
+    kept = history["user"].to_numpy() % 3 > 0
+    pq.write_table(history.filter(pa.array(kept)), world.dataset / "history.parquet")
+    manifest = documents.load(Dataset, world.dataset / "dataset.json")
+    cuts = tuple(replace(cut, history_rows=int(kept[: cut.history_rows].sum())) for cut in manifest.cuts)
+    documents.save(replace(manifest, cuts=cuts), world.dataset / "dataset.json")
+    table = pq.read_table(world.rankings / "rankings.parquet")
+    owner = pq.read_table(world.rankings / "requests.parquet")["user"].to_numpy()[table["request"].to_numpy()]
+    spoiled = (owner % 3 == 0) & (np.array(table["system"].to_pylist()) == "candidate")
+    ranks, order = table["rank"], np.arange(table.num_rows)
+    order[spoiled] = order[spoiled].reshape(-1, 12)[:, ::-1].ravel()
+    pq.write_table(table.take(order).set_column(2, "rank", ranks), world.rankings / "rankings.parquet")
+    evidence = _measured(world, tmp_path / "evidence")
+    change = next(
+        e
+        for e in evidence.estimates
+        if (e.metric, e.statistic, e.segment) == ("ndcg@10", "change", {"history": "none"})
+    )
+    assert change.high is not None
+    assert change.high < -0.05
 
 
 def test_intersections_are_groups_of_their_own(write_world: Callable[..., World], tmp_path: Path) -> None:
@@ -227,7 +279,7 @@ def test_a_single_group_has_no_rest_and_it_says_so(write_world: Callable[..., Wo
     )
     assert value.value is not None
     assert (difference.value, difference.low, difference.high) == (None, None, None)
-    assert "could be compared" in evidence.sentences[0]
+    assert "No declared group could be compared" in evidence.sentences[0]
 
 
 def test_a_missing_table_of_users_is_told(world: World, tmp_path: Path) -> None:
