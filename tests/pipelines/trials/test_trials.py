@@ -18,7 +18,7 @@ from components.errors import InputError
 from pipelines.cli.main import rankgate
 from pipelines.trials.running import RECORDS
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 _SEEDS = 2
 
@@ -47,7 +47,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with subprocess.Popen(command(home), start_new_session=True, stderr=subprocess.DEVNULL) as first:
         while first.poll() is None and not records.exists():
             time.sleep(0.1)
-        os.killpg(first.pid, signal.SIGKILL)
+        first.kill()
+    ended_with(first.pid)
     kept = records.read_bytes()
     assert kept, "the first seed's records"
     done = subprocess.run(
@@ -57,6 +58,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(done.stdout)
     value["home"] = home
     return value
+
+
+def ended_with(group: int) -> None:
+    """Waits until nothing of a process group is left: workers end soon after a parent that was killed."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("workers of a killed trial went on")
 
 
 def rates(found: dict[str, Any], harm: str) -> dict[str, dict[str, Any]]:
