@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from components.card.chapters.groups_convention import convention
+from components.card.chapters.groups_history import history, is_declared, judged_gap
 from components.card.chapters.looking import (
     MOST_MARKS,
     absent,
@@ -17,7 +19,7 @@ from components.card.parts import Picture, Section, Table
 from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
 from components.card.words import DASH, count, counted, figure, interval, metric, number, segment
-from components.evidence.contract import Estimate, Statistic
+from components.evidence.contract import Estimate
 
 _TITLE = "Quality by group of users"
 _ASKS = "Is any group served worse than the rest, by more than the policy allows?"
@@ -33,23 +35,24 @@ def groups(opened: Opened) -> Section:
     wanted = f"ndcg@{main_cutoff(opened)}"
     main = wanted if wanted in metrics else next(iter(metrics), "")
     shown = _picture(opened, found, main) if main else None
-    changed = _change(opened, found, main)
+    pictures = (shown, history(opened, found, main), _change(opened, found, main), convention(opened, found))
     return Section(
         "groups",
         _TITLE,
         _ASKS,
         sentences(opened, "fairness-users"),
-        tuple(picture for picture in (shown, changed) if picture),
+        tuple(picture for picture in pictures if picture),
         tuple(_table(found, name) for name in metrics if name != main or shown is None),
         notes(opened, "fairness-users"),
     )
 
 
 def _picture(opened: Opened, found: tuple[Estimate, ...], main: str) -> Picture | None:
-    statistic, band = _judged(opened, main)
+    ours = [e for e in found if e.metric == main and is_declared(e)]
+    statistic, band = judged_gap(opened, ours, main)
     signed = statistic == "difference"
     reference = 0.0 if signed else 1.0
-    gaps = [e for e in found if e.metric == main and e.statistic == statistic]
+    gaps = [e for e in ours if e.statistic == statistic]
     if not gaps:
         return None
     drawn = _drawn(gaps)
@@ -123,15 +126,6 @@ def _change(opened: Opened, found: tuple[Estimate, ...], main: str) -> Picture |
         tracks=tracks(marks, reference=0.0, band=band, signed=True),
         key=(("band", "beyond the policy’s margin"),) if band else (),
     )
-
-
-def _judged(opened: Opened, main: str) -> tuple[Statistic, _Band]:
-    """The statistic that the policy holds against a margin, and that margin's far side; the difference where none is."""
-    statistics: tuple[Statistic, ...] = ("difference", "ratio")
-    for statistic in statistics:
-        if band := harm_band(opened, "fairness-users", main, statistic):
-            return statistic, band
-    return "difference", None
 
 
 def _drawn(gaps: list[Estimate]) -> list[Estimate]:

@@ -52,15 +52,29 @@ def main_cutoff(opened: Opened) -> int:
     return min(ordered, key=lambda k: (abs(k - 10), k)) if ordered else 10
 
 
-def harm_band(opened: Opened, evidence: str, metric: str, statistic: str) -> tuple[float, float] | None:
-    """Figures that the policy calls harm: those beyond the bound of its first criterion on them, blocking ones first."""
-    found = [o for o in opened.verdict.outcomes if _is_on(o, evidence, metric, statistic) and o.findings]
+def harm_band(
+    opened: Opened,
+    evidence: str,
+    metric: str,
+    statistic: str,
+    *,
+    among: Iterable[Estimate] | None = None,
+) -> tuple[float, float] | None:
+    """Figures that the policy calls harm: those beyond the bound of its first criterion on them, blocking ones first.
+
+    With `among`, only a criterion counts that judges one of these estimates: the same segment against the same versus.
+    """
+    judged = None if among is None else [(e.versus, e.segment) for e in among]
+    found = [o for o in opened.verdict.outcomes if _is_on(o, evidence, metric, statistic)]
     for outcome in sorted(found, key=lambda o: not o.blocking):
-        finding = outcome.findings[0]
-        if finding.needed.startswith("at least"):
-            return float("-inf"), finding.margin
-        if finding.needed.startswith("at most"):
-            return finding.margin, float("inf")
+        for finding in outcome.findings:
+            if judged is not None and (finding.versus, finding.segment) not in judged:
+                continue
+            if finding.needed.startswith("at least"):
+                return float("-inf"), finding.margin
+            if finding.needed.startswith("at most"):
+                return finding.margin, float("inf")
+            break
     return None
 
 

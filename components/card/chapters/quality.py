@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from components.card.chapters.looking import absent, estimates, main_cutoff, notes, sentences, tone
+from components.card.chapters.looking import (
+    MOST_MARKS,
+    absent,
+    beyond,
+    estimates,
+    harm_band,
+    lowest,
+    main_cutoff,
+    notes,
+    sentences,
+    tone,
+)
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
-from components.card.words import DASH, count, figure, interval, limits, listed, metric, segment
+from components.card.words import DASH, count, counted, figure, interval, limits, listed, metric, segment
 from components.evidence.contract import Estimate
 from components.ranker.contract import CANDIDATE, INCUMBENT
 
@@ -22,7 +33,7 @@ def quality(opened: Opened) -> Section:
     found = [e for e in every if not e.segment]
     systems = [system.name for system in opened.rankings.systems]
     main = f"ndcg@{main_cutoff(opened)}"
-    pictures = (_levels(found, main, systems), _differences(found, main))
+    pictures = (_levels(found, main, systems), _differences(found, main), _groups(opened, every, main))
     return Section(
         "quality",
         _TITLE,
@@ -84,6 +95,46 @@ def _differences(found: list[Estimate], main: str) -> Picture | None:
         "these bars are narrower than those above.",
         Table("These figures as a table", ("against", "difference", "interval", "users", "detectable"), rows),
         tracks=tracks(marks, reference=0.0, signed=True),
+    )
+
+
+def _groups(opened: Opened, every: tuple[Estimate, ...], main: str) -> Picture | None:
+    """What each group gains or loses against the incumbent; against popularity on a first release; None without groups."""
+    compared = [e for e in every if e.metric == main and e.statistic == "difference" and e.segment]
+    versus = next((name for name in (INCUMBENT, "popularity") if any(e.versus == name for e in compared)), "")
+    gaps = [e for e in compared if e.versus == versus]
+    worst = lowest(gaps)
+    if worst is None:
+        return None
+    band = harm_band(opened, "quality", main, "difference", among=gaps)
+    # Every group by one attribute first: the reader looks for a name; then the crossed ones that lose most.
+    ordered = sorted(gaps, key=lambda e: (len(e.segment) > 1, e.value if e.value is not None else 1.0))
+    drawn = ordered[:MOST_MARKS]
+    marks = [
+        Mark(
+            segment(e.segment),
+            e.value,
+            e.low,
+            e.high,
+            interval(e, signed=True),
+            note=counted(e.n_users, "user"),
+            tone="bad" if beyond(e, band) else "plain",
+        )
+        for e in drawn
+    ]
+    losing = [segment(e.segment) for e in gaps if tone(e) == "bad"]
+    other = "the incumbent" if versus == INCUMBENT else versus
+    rows = tuple((segment(e.segment), count(e.n_users), interval(e, signed=True), figure(e.mde)) for e in gaps)
+    more = f" {len(drawn)} of {len(gaps)} groups are shown; the table has all." if len(drawn) < len(gaps) else ""
+    return Picture(
+        f"{metric(main)} of the candidate less {other}, by group of users",
+        f"Shown to be worse off than with {other}: {listed(losing)}. The lowest figure is that of {segment(worst.segment)}: "
+        f"{interval(worst, signed=True)} on {counted(worst.n_users, 'user')}.",
+        "Left of the dashed line a group loses. Users by how much was known of them (history) are among the groups, whatever "
+        f"the contract declares. The bars hold for all groups together.{more}",
+        Table("These figures as a table", ("group", "users", "difference", "detectable"), rows),
+        tracks=tracks(marks, reference=0.0, band=band, signed=True),
+        key=(("band", "beyond the policy’s margin"),) if band else (),
     )
 
 
