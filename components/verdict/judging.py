@@ -255,16 +255,21 @@ def _too_small(criterion: Criterion, estimate: Estimate) -> str:
         return f"Fewer than the {least} users that the policy asks of a group before it judges it alone."
     share = estimate.detail.get("share_of_users", 0.0)
     # A comparison is as uncertain as its smaller side: nearly everyone against a handful says little of either.
-    if estimate.versus == REST and 0 < share <= 1 and round(estimate.n_users * (1 - share) / share) < least:
+    if _is_of_gap(estimate) and 0 < share <= 1 and round(estimate.n_users * (1 - share) / share) < least:
         return f"The rest that it is compared with has fewer than the {least} users that the policy asks for."
     return ""
 
 
 def _without_rest(estimate: Estimate) -> str:
     """A group that is everybody has no rest to be compared with; if no other group is judged, the criterion still blocks."""
-    if estimate.versus == REST and estimate.detail.get("share_of_users") == 1:
+    if _is_of_gap(estimate) and estimate.detail.get("share_of_users") == 1:
         return "Everyone who was measured is in this group, so there is no rest."
     return ""
+
+
+def _is_of_gap(estimate: Estimate) -> bool:
+    """Whether a group is compared with its rest; a change is one of that gap, whomever it is held against."""
+    return estimate.versus == REST or estimate.statistic == "change"
 
 
 def _finite(number: float | None) -> float | None:

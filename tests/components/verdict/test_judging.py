@@ -326,6 +326,26 @@ class TestSmallGroups:
         assert not outcome_of(policy(select=self.select), self.large, everyone).blocks
         assert outcome_of(policy(select=self.select), everyone).blocks
 
+    @pytest.mark.parametrize(("rest", "blocks"), [(99, False), (100, True)])
+    def test_a_change_of_a_gap_is_as_small_as_the_gaps_smaller_side(self, rest: int, blocks: bool) -> None:
+        about = {"statistic": "change", "versus": "incumbent"}
+        rules = policy(statistic="change", select={**self.select, "versus": "incumbent"})
+        share = 900 / (900 + rest)
+        large = replace(self.large, **about)
+        most = estimate(
+            segment={"region": "UK"}, n_users=900, low=-0.2, high=0.2, detail={"share_of_users": share}, **about
+        )
+        assert outcome_of(rules, large, most).blocks is blocks
+
+    def test_a_group_that_is_everyone_has_no_gap_that_could_change(self) -> None:
+        about = {"statistic": "change", "versus": "incumbent"}
+        rules = policy(statistic="change", select={**self.select, "versus": "incumbent"})
+        everyone = estimate(
+            segment={"history": "none"}, value=None, low=None, high=None, detail={"share_of_users": 1.0}, **about
+        )
+        assert not outcome_of(rules, replace(self.large, **about), everyone).blocks
+        assert outcome_of(rules, everyone).blocks
+
 
 class TestSelection:
     """A criterion looks at all that fits, and tells what it asked for and did not find."""
