@@ -36,7 +36,7 @@ from components.evidence.provider_shares import (
 from components.evidence.quality_words import interval
 from components.evidence.ranked import Ranked, Requests, open_rankings
 from components.ranker.contract import CANDIDATE, INCUMBENT
-from components.statistics import paired_ratios, user_bootstrap
+from components.statistics import Intervals, pooled_means, share_differences, share_ratios
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +57,8 @@ CONVENTIONS = {
     "interval of that provider's own ratio, because the smallest of many is small by chance too.",
     "family": "Intervals of one comparison hold for all providers together (max-t).",
     "small providers": f"Providers with under {LEAST_SHARE:.1%} of the relevance are judged together; the table has each.",
-    "unit": "Users are resampled: what is random is who came, not what was ranked.",
+    "unit": "Users are resampled, and with them the totals that shares are of: what is random is who came, not what was "
+    "ranked.",
 }
 
 
@@ -113,10 +114,10 @@ def _ratios(shares: Shares, ranked: Ranked, requests: Requests, *, seed: int) ->
     metric = f"exposure@{ranked.main_cutoff}"
     exposure, relevance = by_judged(shares.exposure, judged), by_judged(shares.relevance, judged)
     catalogue = np.array([shares.catalogue[members].sum() for _, members in judged])
-    # Scaled by the totals, so that a user's row holds shares of what all users saw and took.
-    exposed, earned = exposure / exposure.sum(), relevance / relevance.sum()
-    merit = paired_ratios(exposed, earned, seed=seed, simultaneous=True)
-    own = user_bootstrap(exposed * len(exposed), seed=seed, simultaneous=True)
+    totals, other_totals = exposure.sum(axis=1), relevance.sum(axis=1)
+    merit = share_ratios(exposure, relevance, totals=totals, other_totals=other_totals, seed=seed, simultaneous=True)
+    own = _shares_of(exposure, seed=seed)
+    exposed, earned = exposure / totals.sum(), relevance / other_totals.sum()
     for place, (name, _) in enumerate(judged):
         detail = {
             "exposure_share": float(exposed[:, place].sum()),
@@ -151,6 +152,16 @@ def _ratios(shares: Shares, ranked: Ranked, requests: Requests, *, seed: int) ->
             )
 
 
+def _shares_of(amounts: Floats, *, seed: int) -> Intervals:
+    """Share of all users' total that each column has."""
+    totals = np.repeat(amounts.sum(axis=1)[:, None], amounts.shape[1], axis=1)
+    found = pooled_means(amounts, totals, seed=seed, simultaneous=True)
+    if amounts.shape[1] > 1:
+        return found
+    # A single provider has everything whoever comes: that is no estimate.
+    return replace(found, low=found.estimate, high=found.estimate)
+
+
 def _against_catalogue(share: Estimate, catalogue: float) -> Estimate:
     """The ratio to a share that is known exactly: everything divided by it."""
 
@@ -173,23 +184,23 @@ def _differences(shares: dict[str, Shares], ranked: Ranked, requests: Requests, 
     judged = judged_providers(own)
     if not judged or not own.exposure.sum() or not own.relevance.sum():
         return
-    users = len(own.exposure)
     took = (by_judged(own.relevance, judged) > 0).sum(axis=0)
+    exposure = by_judged(own.exposure, judged)
 
-    def part(amounts: Floats) -> Floats:
-        """Scaled so that the mean over users is the provider's share."""
-        scaled: Floats = by_judged(amounts, judged) * (users / amounts.sum())
-        return scaled
+    def against(amounts: Floats) -> Intervals:
+        others = by_judged(amounts, judged)
+        totals, other_totals = exposure.sum(axis=1), others.sum(axis=1)
+        return share_differences(
+            exposure, others, totals=totals, other_totals=other_totals, seed=seed, simultaneous=True
+        )
 
-    parts: list[tuple[str, Statistic, str, Floats]] = [
-        (f"place_share@{k}", "value", "", part(own.places)),
-        (f"exposure@{k}", "difference", "relevance", part(own.exposure) - part(own.relevance)),
+    parts: list[tuple[str, Statistic, str, Intervals]] = [
+        (f"place_share@{k}", "value", "", _shares_of(by_judged(own.places, judged), seed=seed)),
+        (f"exposure@{k}", "difference", "relevance", against(own.relevance)),
     ]
     if INCUMBENT in shares and shares[INCUMBENT].exposure.sum():
-        change = part(own.exposure) - part(shares[INCUMBENT].exposure)
-        parts.append((f"exposure@{k}", "difference", INCUMBENT, change))
-    for metric, statistic, versus, values in parts:
-        found = user_bootstrap(values, seed=seed, simultaneous=True)
+        parts.append((f"exposure@{k}", "difference", INCUMBENT, against(shares[INCUMBENT].exposure)))
+    for metric, statistic, versus, found in parts:
         for place, (name, _) in enumerate(judged):
             estimate = from_intervals(
                 found,

@@ -1,7 +1,8 @@
 """Statistics: intervals, corrections and decisions on one row a user. Pure: arrays in, arrays out; numpy only.
 
 sums          exact sums of per-user values over groups, and under bootstrap weights
-bootstrap     user_bootstrap, group_differences, group_ratios, paired_ratios -> Intervals
+bootstrap     user_bootstrap, group_differences, group_ratios, paired_ratios, pooled_means -> Intervals
+compared_shares  share_differences, share_ratios: shares of totals that are sampled too -> Intervals
 studentised   from an estimate and its resamples to limits, alone or simultaneous over families
 multiplicity  holm, benjamini_hochberg
 power         minimum_detectable_effect, more_users_needed
@@ -15,6 +16,7 @@ from components.statistics.bootstrap import (
     pooled_means,
     user_bootstrap,
 )
+from components.statistics.compared_shares import share_differences, share_ratios
 from components.statistics.decisions import Answer, Direction, decide
 from components.statistics.gaps import SummedGap, summed_gap
 from components.statistics.intervals import Intervals
@@ -38,6 +40,8 @@ __all__ = [
     "paired_ratios",
     "pool_small",
     "pooled_means",
+    "share_differences",
+    "share_ratios",
     "shrink",
     "summed_gap",
     "user_bootstrap",

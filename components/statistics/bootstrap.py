@@ -7,7 +7,7 @@ construction; a paired difference of two systems is simply a column of differenc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from components.statistics.bounded import (
     within_bounds,
 )
 from components.statistics.intervals import Intervals
+from components.statistics.limits import Quantity, exponential, families_of, limits_of
 from components.statistics.moments import (
     Floats,
     Members,
@@ -32,7 +33,6 @@ from components.statistics.moments import (
     sums_and_resamples,
     welch_degrees,
 )
-from components.statistics.studentised import simultaneous_values, tail_bounded
 from components.statistics.sums import square_resolution
 
 
@@ -74,11 +74,11 @@ def user_bootstrap(
     filled, centre = centred(table, present)
     exact, drawn = sums_and_resamples(np.hstack([filled, filled**2, present]), members, resamples=resamples, seed=seed)
     moments, resampled = (Moments.of(sums, square_resolution(filled)) for sums in (exact, drawn))
-    quantity = _Quantity(moments.mean, moments.variance, moments.count - 1, resampled.mean, resampled.variance)
+    quantity = Quantity(moments.mean, moments.variance, moments.count - 1, resampled.mean, resampled.variance)
     if bounds is not None:
         _check_bounds(table, bounds)
-    families = _families(simultaneous, families, moments.mean.shape)
-    found = _limits(
+    families = families_of(simultaneous, families, moments.mean.shape)
+    found = limits_of(
         quantity,
         count=moments.count,
         tails=open_sides(moments.mean + centre, moments.variance, moments.count, bounds),
@@ -136,15 +136,15 @@ def group_differences(
         table, members, _rest_members(groups, rest), centre, bounds, resamples=resamples, seed=seed
     )
     here, there = inside.moments, outside.moments
-    quantity = _Quantity(
+    quantity = Quantity(
         here.mean - there.mean,
         here.variance + there.variance,
         welch_degrees(here.variance, here.count, there.variance, there.count),
         inside.resampled.mean - outside.resampled.mean,
         inside.resampled.variance + outside.resampled.variance,
     )
-    families = _families(simultaneous, families, here.mean.shape)
-    found = _limits(
+    families = families_of(simultaneous, families, here.mean.shape)
+    found = limits_of(
         quantity,
         count=here.count,
         level=level,
@@ -195,7 +195,7 @@ def group_ratios(
     with np.errstate(divide="ignore", invalid="ignore"):
         share, rest_share = here.variance / here.mean**2, there.variance / there.mean**2
         log = np.log(here.mean) - np.log(there.mean)
-        quantity = _Quantity(
+        quantity = Quantity(
             np.where(np.isfinite(log), log, np.nan),
             share + rest_share,
             welch_degrees(share, here.count, rest_share, there.count),
@@ -203,8 +203,8 @@ def group_ratios(
             drawn_here.variance / drawn_here.mean**2 + drawn_there.variance / drawn_there.mean**2,
         )
         ratio = np.where(there.mean > 0, here.mean / there.mean, np.nan)
-    families = _families(simultaneous, families, ratio.shape)
-    found = _limits(
+    families = families_of(simultaneous, families, ratio.shape)
+    found = limits_of(
         quantity,
         count=here.count,
         level=level,
@@ -212,7 +212,7 @@ def group_ratios(
         method=f"user bootstrap-t of the log ratio to the rest, {resamples} resamples",
     )
     tail = permitted_tail(families, ratio.shape, level=level)
-    return _exponential(ratio, widened(found, inside, outside, bounds=bounds, tail=tail, log=True))
+    return exponential(ratio, widened(found, inside, outside, bounds=bounds, tail=tail, log=True))
 
 
 def paired_ratios(
@@ -258,14 +258,14 @@ def paired_ratios(
     pair = Pair(square_resolution(above), square_resolution(under))
     log, variance, ratio, count = pair.log_ratio(exact)
     logs, variances, _, _ = pair.log_ratio(drawn)
-    found = _limits(
-        _Quantity(np.where(np.isfinite(log), log, np.nan), variance, count - 1, logs, variances),
+    found = limits_of(
+        Quantity(np.where(np.isfinite(log), log, np.nan), variance, count - 1, logs, variances),
         count=count,
         level=level,
-        families=_families(simultaneous, families, ratio.shape),
+        families=families_of(simultaneous, families, ratio.shape),
         method=f"user bootstrap-t of the log ratio, {resamples} resamples",
     )
-    return _exponential(ratio, found)
+    return exponential(ratio, found)
 
 
 def pooled_means(
@@ -312,24 +312,13 @@ def pooled_means(
     pair = Pair(square_resolution(above), square_resolution(under))
     mean, variance, count = pair.pooled_mean(exact)
     means, variances, _ = pair.pooled_mean(drawn)
-    return _limits(
-        _Quantity(mean, variance, count - 1, means, variances),
+    return limits_of(
+        Quantity(mean, variance, count - 1, means, variances),
         count=count,
         level=level,
-        families=_families(simultaneous, families, mean.shape),
+        families=families_of(simultaneous, families, mean.shape),
         method=f"user bootstrap-t of a mean over rows, {resamples} resamples",
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Quantity:
-    """An estimate with its variance and degrees of freedom, shape (groups, columns), and the same of its resamples."""
-
-    estimate: Floats
-    variance: Floats
-    degrees: Floats
-    resampled: Floats
-    resampled_variance: Floats
 
 
 def _checked(
@@ -393,64 +382,3 @@ def _check_bounds(table: Floats, bounds: tuple[float, float]) -> None:
     smallest, largest = np.nanmin(table, initial=np.inf), np.nanmax(table, initial=-np.inf)
     if smallest < bounds[0] or largest > bounds[1]:
         raise ValueError(f"values: found {smallest} to {largest}; needed all within {bounds[0]} to {bounds[1]}.")
-
-
-def _families(
-    simultaneous: bool, families: NDArray[np.int64] | None, shape: tuple[int, ...]
-) -> NDArray[np.int64] | None:
-    if not simultaneous:
-        return None
-    if families is None:
-        return np.zeros(shape, dtype=np.int64)
-    if families.shape != shape:
-        raise ValueError(f"families: found shape {families.shape}; needed that of (groups, columns) {shape}.")
-    return families
-
-
-def _limits(
-    quantity: _Quantity,
-    *,
-    count: Floats,
-    tails: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
-    level: float,
-    families: NDArray[np.int64] | None,
-    method: str,
-) -> Intervals:
-    """Bootstrap-t limits; on sides that have a tail (`tails`, low and high; None = both) never inside Student's."""
-    usable = (quantity.variance > 0) & np.isfinite(quantity.estimate)
-    error = np.sqrt(np.where(np.isfinite(quantity.estimate), quantity.variance, np.nan))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pivots = (quantity.resampled - quantity.estimate[..., None]) / np.sqrt(quantity.resampled_variance)
-    everywhere = np.ones(quantity.estimate.shape, dtype=bool)
-    tails = tails or (everywhere, everywhere)
-    if families is None:
-        below, above = tail_bounded(pivots, quantity.degrees, tails, level=level)
-    else:
-        below, above = np.full(quantity.estimate.shape, np.nan), np.full(quantity.estimate.shape, np.nan)
-        for family in np.unique(families):
-            inside = (families == family) & usable
-            own_tails = (tails[0][inside], tails[1][inside])
-            below[inside], above[inside] = simultaneous_values(
-                pivots[inside], quantity.degrees[inside], own_tails, level=level
-            )
-        method += f", max-t over {_sizes(families)}"
-    safe = np.where(usable, error, np.nan)
-    return Intervals(
-        estimate=quantity.estimate,
-        low=quantity.estimate - below * safe,
-        high=quantity.estimate + above * safe,
-        standard_error=error,
-        critical_low=np.where(usable, below, np.nan),
-        critical_high=np.where(usable, above, np.nan),
-        n_users=np.rint(count).astype(np.int64),
-        level=level,
-        method=method,
-    )
-
-
-def _sizes(families: NDArray[np.int64]) -> str:
-    return "/".join(str(size) for size in sorted(set(np.unique(families, return_counts=True)[1].tolist())))
-
-
-def _exponential(ratio: Floats, logarithm: Intervals) -> Intervals:
-    return replace(logarithm, estimate=ratio, low=np.exp(logarithm.low), high=np.exp(logarithm.high))

@@ -1,0 +1,204 @@
+"""A share of one total against a share of another: who gets how much of what is shown, for how much of what is taken.
+
+Both totals come from the same users and are as uncertain as the parts. Taking them for fixed would carry the users' activity
+into a share that does not have it: intervals twice as wide as they need be for a provider with a third of everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.statistics.intervals import Intervals
+from components.statistics.limits import Floats, Quantity, exponential, families_of, limits_of
+from components.statistics.moments import sums_and_resamples
+from components.statistics.sums import square_resolution
+
+
+def share_differences(
+    parts: Floats,
+    others: Floats,
+    *,
+    totals: Floats,
+    other_totals: Floats,
+    resamples: int = 1000,
+    seed: int,
+    level: float = 0.95,
+    simultaneous: bool = False,
+) -> Intervals:
+    """Each part's share of its total minus the other part's share of the other total.
+
+    Args:
+        parts: What each user adds to each part, shape (users, columns), >= 0.
+        others: The same of what it is held against.
+        totals: What each user adds to the total that `parts` are shares of, shape (users,), >= 0.
+        other_totals: The same for `others`.
+        resamples: As in `user_bootstrap`.
+        seed: As in `user_bootstrap`.
+        level: As in `user_bootstrap`.
+        simultaneous: As in `user_bootstrap`; all columns are one family.
+
+    Returns:
+        Arrays of shape (1, columns); NaN where a total is zero, NaN limits where users do not differ. A part that is its whole
+        total on both sides is known: its limits are the estimate. `n_users` counts users who add to either total.
+
+    Raises:
+        ValueError: If shapes, level or resamples do not fit, or an amount is negative or not finite.
+    """
+    held = _Amounts.of(parts, others, totals, other_totals, resamples=resamples, seed=seed, level=level)
+    exact, drawn = held.sums
+    found, resampled = held.compared(exact), held.compared(drawn)
+    quantity = Quantity(
+        found.share - found.other,
+        found.variance,
+        found.count - 1,
+        resampled.share - resampled.other,
+        resampled.variance,
+    )
+    limits = limits_of(
+        quantity,
+        count=found.count,
+        level=level,
+        families=families_of(simultaneous, None, found.share.shape),
+        method=f"user bootstrap-t of a difference of shares, {resamples} resamples",
+    )
+    return held.known(limits)
+
+
+def share_ratios(
+    parts: Floats,
+    others: Floats,
+    *,
+    totals: Floats,
+    other_totals: Floats,
+    resamples: int = 1000,
+    seed: int,
+    level: float = 0.95,
+    simultaneous: bool = False,
+) -> Intervals:
+    """Each part's share of its total divided by the other part's share of the other total.
+
+    Studentised on the logarithm. Arguments and errors as in `share_differences`.
+
+    Returns:
+        Arrays of shape (1, columns); NaN where the other share is zero, NaN limits where the share is. `standard_error` is of
+        the natural logarithm.
+    """
+    held = _Amounts.of(parts, others, totals, other_totals, resamples=resamples, seed=seed, level=level)
+    exact, drawn = held.sums
+    found, resampled = held.compared(exact), held.compared(drawn)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(found.other > 0, found.share / found.other, np.nan)
+        log = np.log(ratio)
+        quantity = Quantity(
+            np.where(np.isfinite(log), log, np.nan),
+            found.log_variance,
+            found.count - 1,
+            np.log(resampled.share) - np.log(resampled.other),
+            resampled.log_variance,
+        )
+    logarithm = limits_of(
+        quantity,
+        count=found.count,
+        level=level,
+        families=families_of(simultaneous, None, ratio.shape),
+        method=f"user bootstrap-t of the log ratio of shares, {resamples} resamples",
+    )
+    return held.known(exponential(ratio, logarithm))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """Two shares, the variance of their difference and of the logarithm of their ratio; leading axes (1, columns)."""
+
+    share: Floats
+    other: Floats
+    variance: Floats
+    log_variance: Floats
+    count: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Amounts:
+    """Sums over users of parts, totals and their products, as they are and resampled."""
+
+    sums: tuple[Floats, Floats]
+    """Shape (terms, 1) and (terms, 1, resamples)."""
+    columns: int
+    resolution: Floats
+    """Of squares, shape (4, columns): parts, totals, others, other totals."""
+    everything: NDArray[np.bool_]
+    """Columns whose parts are the whole of both totals, shape (columns,)."""
+
+    @classmethod
+    def of(
+        cls,
+        parts: Floats,
+        others: Floats,
+        totals: Floats,
+        other_totals: Floats,
+        *,
+        resamples: int,
+        seed: int,
+        level: float,
+    ) -> _Amounts:
+        users = parts.shape[:1]
+        if parts.ndim != 2 or others.shape != parts.shape or totals.shape != users or other_totals.shape != users:
+            raise ValueError(
+                f"parts, others and totals: found shapes {parts.shape}, {others.shape}, {totals.shape}, "
+                f"{other_totals.shape}; needed (users, columns) twice and (users,) twice."
+            )
+        if not 0 < level < 1 or resamples < 2 / (1 - level) - 1e-9:
+            raise ValueError(
+                f"level and resamples: found {level} and {resamples}; needed a share between 0 and 1, and at least "
+                "2 / (1 - level) resamples."
+            )
+        tables = [np.broadcast_to(amounts[:, None], parts.shape) for amounts in (totals, other_totals)]
+        a, total, c, other = parts, tables[0], others, tables[1]
+        for amounts in (a, total, c, other):
+            if not (np.isfinite(amounts).all() and amounts.min(initial=0.0) >= 0):
+                raise ValueError("parts, others and totals: found a negative or infinite amount; needed finite ones.")
+        pairs = (a * a, a * total, total * total, c * c, c * other, other * other, a * c, a * other, total * c)
+        present = np.broadcast_to(((totals > 0) | (other_totals > 0))[:, None], parts.shape)
+        terms = np.hstack([a, total, c, other, *pairs, total * other, present])
+        sums = sums_and_resamples(terms, [np.arange(parts.shape[0])], resamples=resamples, seed=seed)
+        resolution = np.stack([square_resolution(amounts) for amounts in (a, total, c, other)])
+        everything = (a == total).all(axis=0) & (c == other).all(axis=0)
+        return cls(sums, parts.shape[1], resolution, everything)
+
+    def known(self, found: Intervals) -> Intervals:
+        """The same, without doubt about what is so by definition."""
+        return replace(
+            found,
+            low=np.where(self.everything, found.estimate, found.low),
+            high=np.where(self.everything, found.estimate, found.high),
+        )
+
+    def compared(self, sums: Floats) -> _Compared:
+        """Shares and variances, from each user's residuals (the delta method)."""
+        table = sums.reshape(15, self.columns, *sums.shape[1:]).swapaxes(1, 2)
+        a, total, c, other, aa, at, tt, cc, co, oo, ac, ao, tc, to, count = table
+        rounding = self.resolution.reshape(4, 1, self.columns, *[1] * (a.ndim - 2))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            s, r = a / total, c / other
+            own = (aa - 2 * s * at + s**2 * tt) / total**2
+            its = (cc - 2 * r * co + r**2 * oo) / other**2
+            both = (ac - r * ao - s * tc + s * r * to) / (total * other)
+            noise = (rounding[0] + s**2 * rounding[1]) / total**2
+            other_noise = (rounding[2] + r**2 * rounding[3]) / other**2
+            scale = np.where(count > 1, count / (count - 1), np.nan)
+
+            def spread(of: Floats, least: Floats) -> Floats:
+                """A sum of squares, none where rounding to the grid explains it."""
+                kept: Floats = np.where(of > 8 * count * least, of, 0.0) * scale
+                return kept
+
+            return _Compared(
+                share=s,
+                other=r,
+                variance=spread(own + its - 2 * both, noise + other_noise),
+                log_variance=spread(own / s**2 + its / r**2 - 2 * both / (s * r), noise / s**2 + other_noise / r**2),
+                count=count,
+            )
