@@ -125,6 +125,22 @@ def test_weights_are_poisson_with_mean_and_variance_one() -> None:
     assert shares == pytest.approx([math.exp(-1) / math.factorial(count) for count in range(4)], abs=0.003)
 
 
+def test_users_far_apart_in_the_table_are_drawn_independently() -> None:
+    # Weights are made in blocks of 1 024 users: blocks alike would make every interval of many users too wide.
+    first, second = (poisson_weights(1, block, users=1000, resamples=1000) for block in (0, 1))
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.005
+    values = np.random.default_rng(8).normal(0.5, 0.1, (5000, 3))
+    found = user_bootstrap(values, seed=5, resamples=4000)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / math.sqrt(5000) * np.ones((1, 3)), rel=0.06)
+
+
+def test_a_difference_of_values_in_a_range_is_within_its_width() -> None:
+    values = np.array([[0.9], [0.1], *[[0.5 + 0.001 * user] for user in range(40)]])
+    groups = (np.arange(42) < 2)[None, :]
+    found = group_differences(values, groups=groups, seed=1, bounds=(0, 1))
+    assert (found.low[0, 0], found.high[0, 0]) == (-1, 1)
+
+
 def test_a_difference_with_the_rest_is_that_of_means_and_accepts_an_explicit_rest(
     values: np.ndarray, groups: np.ndarray
 ) -> None:

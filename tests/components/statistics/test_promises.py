@@ -264,17 +264,20 @@ def test_shares_are_those_of_the_sums_and_the_same_whatever_the_scale() -> None:
     assert ratio.low[0] == pytest.approx(1 / back.high[0], rel=1e-6)
 
 
-def test_variance_of_a_ratio_of_shares_is_that_of_a_jackknife() -> None:
+def test_standard_errors_of_compared_shares_are_those_of_a_jackknife() -> None:
     exposure, gains = _providers(500, 2)
-    found = share_ratios(exposure, gains, totals=exposure.sum(axis=1), other_totals=gains.sum(axis=1), seed=1)
+    options = {"totals": exposure.sum(axis=1), "other_totals": gains.sum(axis=1), "seed": 1}
     left_out = []
     for user in range(500):
         kept = np.arange(500) != user
-        shown, earned = (amounts[kept].sum(axis=0) / amounts[kept].sum() for amounts in (exposure, gains))
-        left_out.append(np.log(shown / earned))
-    spread = np.array(left_out)
-    jackknife = np.sqrt(499 / 500 * ((spread - spread.mean(axis=0)) ** 2).sum(axis=0))
-    assert found.standard_error[0] == pytest.approx(jackknife, rel=0.05)
+        left_out.append([amounts[kept].sum(axis=0) / amounts[kept].sum() for amounts in (exposure, gains)])
+    shown, earned = np.array(left_out).transpose(1, 0, 2)
+    for found, without in (
+        (share_ratios(exposure, gains, **options), np.log(shown / earned)),
+        (share_differences(exposure, gains, **options), shown - earned),
+    ):
+        jackknife = np.sqrt(499 / 500 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+        assert found.standard_error[0] == pytest.approx(jackknife, rel=0.05)
 
 
 def test_a_part_that_is_everything_is_known_and_one_that_nobody_has_is_missing() -> None:
