@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from components.statistics.intervals import Intervals
 from components.statistics.limits import Floats, Quantity, exponential, families_of, limits_of
 from components.statistics.moments import sums_and_resamples
+from components.statistics.shares import share_limit
 from components.statistics.sums import square_resolution
 
 
@@ -83,8 +84,8 @@ def share_ratios(
     Studentised on the logarithm. Arguments and errors as in `share_differences`.
 
     Returns:
-        Arrays of shape (1, columns); NaN where the other share is zero, NaN limits where the share is. `standard_error` is of
-        the natural logarithm.
+        Arrays of shape (1, columns); NaN where the other share is zero. Where the share itself is zero, which no resample would
+        doubt, the upper limit is that of what may have gone unseen. `standard_error` is of the natural logarithm.
     """
     held = _Amounts.of(parts, others, totals, other_totals, resamples=resamples, seed=seed, level=level)
     exact, drawn = held.sums
@@ -106,7 +107,29 @@ def share_ratios(
         families=families_of(simultaneous, None, ratio.shape),
         method=f"user bootstrap-t of the log ratio of shares, {resamples} resamples",
     )
-    return held.known(exponential(ratio, logarithm))
+    found_ratio = held.known(exponential(ratio, logarithm))
+    nothing = (found.share == 0) & (found.other > 0)
+    if not nothing.any():
+        return found_ratio
+    tail = (1 - level) / 2 / (nothing.size if simultaneous else 1)
+    with np.errstate(divide="ignore"):
+        lowest = np.quantile(resampled.other, tail / 2, axis=-1, method="lower")
+        highest = _most_of_nothing(totals, found.count, tail=tail / 2) / lowest
+    return replace(
+        found_ratio,
+        low=np.where(nothing, 0.0, found_ratio.low),
+        high=np.where(nothing, highest, found_ratio.high),
+    )
+
+
+def _most_of_nothing(totals: Floats, count: Floats, *, tail: float) -> Floats:
+    """The largest share of a total that may be a part's of which no user has shown anything.
+
+    So many users may have some of it as would go unseen with chance `tail`, and none has more than the busiest user's whole.
+    """
+    unseen = share_limit(np.zeros(count.shape), count, tail=np.full(count.shape, tail))
+    most: Floats = unseen * totals.max() * count / totals.sum()
+    return most
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -120,6 +120,26 @@ def test_a_buried_provider_is_shown_to_get_less_than_it_earns(provided: World, t
     assert "p1" in evidence.sentences[0]
 
 
+def test_a_provider_that_is_never_shown_is_surely_shown_too_little(
+    write_world: Callable[..., World], tmp_path: Path
+) -> None:
+    names: list[str | None] = ["buried" if item < 2 else f"p{item % 3}" for item in range(60)]
+    world = _with_brands(write_world(users=600, items=60), tmp_path, names=names)
+    rankings = tmp_path / "rankings"
+    shutil.copytree(world.rankings, rankings)
+    rows = pq.read_table(rankings / "rankings.parquet")
+    # Its two items go to the end of the candidate's lists of twelve: below the ten places that count.
+    last = (rows["item"].to_numpy() < 2) & (np.array(rows["system"].to_pylist()) == "candidate")
+    keys = (rows["rank"].to_numpy(), last, rows["request"].to_numpy(), np.array(rows["system"].to_pylist()))
+    moved = rows.take(np.lexsort(keys)).set_column(rows.column_names.index("rank"), "rank", rows["rank"])
+    pq.write_table(moved, rankings / "rankings.parquet")
+    evidence = _measured(replace(world, rankings=rankings), tmp_path / "evidence")
+    ratio = _estimate(evidence, "exposure@10", "ratio", "buried", "relevance")
+    assert (ratio.value, ratio.low) == (0, 0)
+    assert ratio.high is not None
+    assert ratio.high < 0.5
+
+
 def test_without_providers_there_is_no_estimate_and_it_says_so(world: World, tmp_path: Path) -> None:
     evidence = _measured(world, tmp_path / "evidence")
     assert evidence.estimates == ()

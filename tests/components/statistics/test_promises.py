@@ -292,6 +292,45 @@ def test_a_part_that_is_everything_is_known_and_one_that_nobody_has_is_missing()
     assert np.isnan([nothing.estimate[0, 0], nothing.low[0, 0], nothing.high[0, 0]]).all()
 
 
+def test_a_part_of_which_nobody_showed_anything_has_a_limit_that_shrinks_with_users() -> None:
+    highest = []
+    for users in (200, 2000):
+        exposure, gains = _providers(users, 4)
+        exposure[:, 0] = 0
+        found = share_ratios(
+            exposure,
+            gains,
+            totals=exposure.sum(axis=1),
+            other_totals=gains.sum(axis=1),
+            seed=1,
+            simultaneous=True,
+        )
+        assert (found.estimate[0, 0], found.low[0, 0]) == (0, 0)
+        assert (found.low[0, 1:] > 0).all()
+        highest.append(found.high[0, 0])
+    assert highest[1] < highest[0] / 5
+    # Half of all gains, and none of the exposure of 2 000 users: surely less than half of what was earned.
+    assert highest[1] < 0.1
+
+
+def test_a_part_that_few_users_show_is_covered_where_none_of_the_sample_does() -> None:
+    rng = np.random.default_rng(5)
+    misses, empty = 0, 0
+    for seed in range(300):
+        visits = 1.0 + rng.geometric(0.25, 100)
+        fan = rng.random(100) < 0.02
+        exposure = np.column_stack([np.where(fan, 0.5, 0.0) * visits, visits])
+        gains = np.column_stack([rng.poisson(0.1 * visits), rng.poisson(visits)]).astype(float)
+        totals = 1.5 * visits
+        found = share_ratios(exposure, gains, totals=totals, other_totals=gains.sum(axis=1), seed=seed, resamples=200)
+        truth = (0.02 * 0.5 / 1.5) / (0.1 / 1.1)
+        if not fan.any():
+            empty += 1
+            misses += not found.low[0, 0] <= truth <= found.high[0, 0]
+    assert empty > 20
+    assert misses <= 0.05 * empty + 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
