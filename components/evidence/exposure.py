@@ -49,8 +49,8 @@ CONVENTIONS = {
     "relevance": "Share of the gains that the items of a provider earned in the test requests, of what could be shown, "
     "whoever ranked it and how deep.",
     "catalogue": "Share of the eligible items at the test cut.",
-    "never shown": "A provider without any exposure has the ratio 0; its upper limit supposes that as many users may be shown it as "
-    "go unseen in a sample of this size, each nothing else.",
+    "never shown": "A provider without any exposure has the ratio 0; its upper limit supposes that as many users are shown it "
+    "as may go unseen in a sample of this size, and nothing else.",
     "place_share": "Share of the first k places, whatever the rank.",
     "difference": f"Exposure share less the other share, in shares; without an interval where fewer than {_LEAST_USERS} users "
     "took something of the provider. Against the incumbent: the candidate's share less the incumbent's.",
