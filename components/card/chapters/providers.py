@@ -18,9 +18,9 @@ from components.card.chapters.looking import (
 from components.card.parts import Picture, Section, Table
 from components.card.pictures.tracks import Mark, tracks
 from components.card.sources import Opened
-from components.card.words import counted, interval, number, share
+from components.card.words import DASH, counted, interval, number, share
 from components.evidence.contract import Estimate
-from components.ranker.contract import CANDIDATE
+from components.ranker.contract import CANDIDATE, INCUMBENT
 
 _TITLE = "Exposure of providers"
 _ASKS = "Do providers get the exposure that their items earn?"
@@ -35,12 +35,15 @@ def providers(opened: Opened) -> Section:
     names = sorted({e.metric for e in found if e.statistic == "ratio"})
     name = name if name in names else next(iter(names), name)
     merit = sorted(
-        (e for e in found if e.metric == name and e.versus == "relevance"),
+        (e for e in found if (e.metric, e.statistic, e.versus) == (name, "ratio", "relevance")),
         key=lambda e: (e.value if e.value is not None else float("inf"), e.subject),
     )
     held = [row for row in opened.tables.get("fairness-providers.providers", []) if row["system"] == CANDIDATE]
     held.sort(key=lambda row: (-(row["exposure_share"] or 0.0), str(row["provider"])))
-    pictures = (_ratios(opened, merit, name), _shares(held))
+    others: dict[tuple[str, str, str], Estimate] = {
+        (e.subject, e.statistic, e.versus): e for e in found if e.metric == name
+    }
+    pictures = (_ratios(opened, merit, name, others), _shares(held))
     return Section(
         "providers",
         _TITLE,
@@ -52,9 +55,17 @@ def providers(opened: Opened) -> Section:
     )
 
 
-def _ratios(opened: Opened, merit: list[Estimate], name: str) -> Picture | None:
+def _ratios(
+    opened: Opened, merit: list[Estimate], name: str, others: dict[tuple[str, str, str], Estimate]
+) -> Picture | None:
+    """Merit drawn; parity and the change against the incumbent beside it in the table, because they can disagree."""
     if not merit:
         return None
+
+    def other(subject: str, statistic: str, versus: str, *, signed: bool = False) -> str:
+        held = others.get((subject, statistic, versus))
+        return interval(held, signed=signed) if held else DASH
+
     band = harm_band(opened, "fairness-providers", name, "ratio")
     marks = [
         Mark(e.subject, e.value, e.low, e.high, interval(e, 2), tone="bad" if beyond(e, band) else "plain")
@@ -76,13 +87,23 @@ def _ratios(opened: Opened, merit: list[Estimate], name: str) -> Picture | None:
         (
             e.subject,
             interval(e),
+            other(e.subject, "ratio", "catalogue"),
+            other(e.subject, "difference", INCUMBENT, signed=True),
             share(e.detail.get("exposure_share")),
             share(e.detail.get("relevance_share")),
             share(e.detail.get("catalogue_share")),
         )
         for e in merit
     )
-    headers = ("provider", "exposure by gains", "of exposure", "of gains", "of the catalogue")
+    headers = (
+        "provider",
+        "exposure by gains",
+        "exposure by catalogue",
+        "less the incumbent’s share",
+        "of exposure",
+        "of gains",
+        "of the catalogue",
+    )
     return Picture(
         "Exposure of each provider against what it earned",
         takeaway,
