@@ -18,6 +18,8 @@ from components.events.contract import DatasetContract, Snapshot
 from components.evidence.contract import QUESTIONS, Evidence
 from components.ranker.contract import Ranker, Rankings
 from components.verdict.contract import Verdict
+from components.verdict.freezing import open_frozen
+from components.verdict.policy import Policy
 
 EVIDENCE_ROLES = ("ranking", "groups", "features", "serving")
 """What a run calls its folders of evidence."""
@@ -92,6 +94,8 @@ class Opened:
     ranker: Ranker
     rankings: Rankings
     verdict: Verdict
+    policy: Policy | None
+    """The rules as they were frozen; None where they cannot be read: the verdict was decided by them, the card asks again."""
     evidence: dict[str, Evidence]
     tables: dict[str, list[dict[str, Any]]]
     """Rows of each table that evidence names, as `question.table`."""
@@ -130,9 +134,17 @@ def open_sources(sources: CardSources) -> Opened:
         ranker=documents.load(Ranker, sources.ranker / "ranker.json"),
         rankings=documents.load(Rankings, sources.rankings / "rankings.json"),
         verdict=documents.load(Verdict, sources.verdict / "verdict.json"),
+        policy=_policy(sources.policy),
         evidence=evidence,
         tables=tables,
     )
+
+
+def _policy(place: Path) -> Policy | None:
+    try:
+        return open_frozen(place)[1]
+    except InputError:
+        return None
 
 
 def _rows(file: Path) -> list[dict[str, Any]] | None:

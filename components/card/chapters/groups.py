@@ -35,7 +35,7 @@ def groups(opened: Opened) -> Section:
     wanted = f"ndcg@{main_cutoff(opened)}"
     main = wanted if wanted in metrics else next(iter(metrics), "")
     shown = _picture(opened, found, main) if main else None
-    pictures = (shown, history(opened, found, main), _change(opened, found, main), convention(opened, found))
+    pictures = (shown, history(opened, found, main), _change(opened, found, main), convention(opened))
     return Section(
         "groups",
         _TITLE,

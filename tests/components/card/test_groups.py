@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,13 @@ import pytest
 from components.card.chapters.groups import groups
 from components.card.chapters.quality import quality
 from components.card.parts import Picture
-from components.card.sources import open_sources
+from components.card.sources import Opened, open_sources
 from components.evidence.contract import Estimate
+from components.verdict.freezing import freeze_policy
+from components.verdict.judging import judge
+from components.verdict.policy import Policy, parse_policy
 
 Run = Any
-Write = Callable[[Run], Any]
 
 
 @pytest.fixture
@@ -39,48 +44,61 @@ def estimate() -> Callable[..., Any]:
     return made
 
 
+RULES = """
+schema: rankgate/policy/v1
+name: tried
+version: 1.0.0
+description: One rule on groups.
+level: 0.95
+first_release: excuse
+criteria:
+  - id: fairness-users
+    title: No group is served far worse
+    why: A group lives on what it is shown.
+    evidence: fairness-users
+    metric: ndcg@10
+    statistic: ratio
+    select: {versus: rest, segments: every, detail_at_least: {declared: 1}, minimum_users: 100}
+    bound: {at_least: 1, margin: 0.2}
+"""
+
+
 @pytest.fixture
 def judged(run: Run, estimate: Callable[..., Any]) -> Callable[..., Run]:
     """A run with two countries that a rule judges at 0.8, newcomers that it does not, and the other convention."""
     german, french, new = {"country": "DE"}, {"country": "FR"}, {"history": "none"}
 
-    def made(*, counted_as_zero: float) -> Run:
-        bound = {"margin": 0.8, "needed": "at least 0.8", "versus": "rest"}
-        first = run.verdict.outcomes[1].findings[0]
-        findings = tuple(
-            replace(first, segment=segment, value=value, low=value - 0.02, high=value + 0.02, **bound)
-            for segment, value in ((german, 1.05), (french, 0.95))
-        )
-        rule = replace(
-            run.verdict.outcomes[1],
-            criterion="fairness-users",
-            evidence="fairness-users",
-            metric="ndcg@10",
-            statistic="ratio",
-            findings=findings,
-        )
-        run.verdict = replace(run.verdict, outcomes=(rule,))
+    def made(*, counted_as_zero: float, users: int = 200) -> Run:
+        undeclared = {"segment": new, "detail": {"declared": 0.0}}
         run.evidence["fairness-users"] = replace(
             run.evidence["fairness-users"],
             estimates=(
                 estimate("ndcg@10", 1.05, segment=german),
-                estimate("ndcg@10", 0.95, segment=french),
-                estimate("ndcg@10", 0.7, segment=new, detail={"declared": 0.0}),
-                estimate("ndcg@10", -0.1, segment=new, statistic="difference", detail={"declared": 0.0}),
-                estimate(
-                    "ndcg@10", -0.01, segment=new, statistic="change", versus="incumbent", detail={"declared": 0.0}
-                ),
+                estimate("ndcg@10", 0.95, segment=french, n_users=users),
+                estimate("ndcg@10", 0.7, **undeclared),
+                estimate("ndcg@10", -0.1, statistic="difference", **undeclared),
+                estimate("ndcg@10", -0.01, statistic="change", **(undeclared | {"versus": "incumbent"})),
                 estimate("ndcg_empty_as_zero@10", 1.02, segment=german),
-                estimate("ndcg_empty_as_zero@10", counted_as_zero, segment=french),
+                estimate("ndcg_empty_as_zero@10", counted_as_zero, segment=french, n_users=users),
             ),
         )
+        outcomes = judge(_rules(), {"fairness-users": run.evidence["fairness-users"]}, {}, first_release=False)
+        run.verdict = replace(run.verdict, outcomes=outcomes)
         return run
 
     return made
 
 
+def _rules() -> Policy:
+    return parse_policy(RULES, subject="policy.yaml")
+
+
+def _opened(run: Run, folder: Any) -> Opened:
+    return replace(open_sources(run.sources(folder)), policy=_rules())
+
+
 def _pictures(run: Run, folder: Any, chapter: Callable[..., Any] = groups) -> dict[str, Picture]:
-    return {picture.title: picture for picture in chapter(open_sources(run.sources(folder))).pictures}
+    return {picture.title: picture for picture in chapter(_opened(run, folder)).pictures}
 
 
 def _titled(pictures: dict[str, Picture], words: str) -> Picture:
@@ -130,20 +148,26 @@ def test_an_answer_that_rests_on_the_convention_is_named(
     assert (first.label, first.tone, first.ring) == ("country FR", "bad", 0.95)
 
 
-def test_an_excused_finding_is_not_asked_twice(judged: Callable[..., Run], tmp_path: Any) -> None:
-    run = judged(counted_as_zero=0.7)
-    (rule,) = run.verdict.outcomes
-    excused = (rule.findings[0], replace(rule.findings[1], answer="insufficient", excused="Too few users."))
-    run.verdict = replace(run.verdict, outcomes=(replace(rule, findings=excused),))
-    picture = _titled(_pictures(run, tmp_path), "counted as 0")
-    assert "1 rule on 1 judged group" in picture.takeaway
+def test_a_group_too_small_to_be_judged_changes_no_answer(judged: Callable[..., Run], tmp_path: Any) -> None:
+    picture = _titled(_pictures(judged(counted_as_zero=0.79, users=99), tmp_path), "counted as 0")
+    assert picture.takeaway.startswith("No answer of 1 rule on 2 judged groups")
+    assert picture.table.rows[1][2:] == ("Pass", "0.790 (0.770 to 0.810)", "Insufficient, excused")
 
 
-def test_both_texts_hold_the_answers_under_both_conventions(judged: Callable[..., Run], write: Write) -> None:
-    written = write(judged(counted_as_zero=0.7))
-    for text in (written.html, written.markdown):
-        assert "would answer fail instead of pass" in text
-        assert "history none" in text
+def test_the_frozen_policy_is_asked_again(judged: Callable[..., Run], tmp_path: Any) -> None:
+    sources = judged(counted_as_zero=0.7).sources(tmp_path / "run")
+    assert open_sources(sources).policy is None
+    policy = tmp_path / "rules"
+    shutil.copytree(Path(__file__).resolve().parents[3] / "policies" / "default", policy)
+    frozen = tmp_path / "frozen"
+    frozen.mkdir()
+    freeze_policy(policy, at=datetime(2026, 5, 1, tzinfo=UTC), out=frozen)
+    opened = open_sources(replace(sources, policy=frozen))
+    assert opened.policy is not None
+    assert (
+        "would answer fail instead of pass"
+        in _titled({picture.title: picture for picture in groups(opened).pictures}, "counted as 0").takeaway
+    )
 
 
 def test_groups_are_held_against_the_incumbent_and_on_a_first_release_against_popularity(
