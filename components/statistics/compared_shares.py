@@ -178,18 +178,17 @@ class _Amounts:
                 f"level and resamples: found {level} and {resamples}; needed a share between 0 and 1, and at least "
                 "2 / (1 - level) resamples."
             )
-        tables = [np.broadcast_to(amounts[:, None], parts.shape) for amounts in (totals, other_totals)]
-        a, total, c, other = parts, tables[0], others, tables[1]
-        for amounts in (a, total, c, other):
+        for amounts in (parts, others, totals, other_totals):
             if not (np.isfinite(amounts).all() and amounts.min(initial=0.0) >= 0):
                 raise ValueError("parts, others and totals: found a negative or infinite amount; needed finite ones.")
-        pairs = (a * a, a * total, total * total, c * c, c * other, other * other, a * c, a * other, total * c)
-        present = np.broadcast_to(((totals > 0) | (other_totals > 0))[:, None], parts.shape)
-        terms = np.hstack([a, total, c, other, *pairs, total * other, present])
+        a, c, total, other = parts, others, totals[:, None], other_totals[:, None]
+        by_column = (a, c, a * a, a * total, c * c, c * other, a * c, a * other, total * c)
+        of_all = (total, other, total * total, other * other, total * other, (total > 0) | (other > 0))
+        terms = np.hstack([*by_column, *of_all])
         sums = sums_and_resamples(terms, [np.arange(parts.shape[0])], resamples=resamples, seed=seed)
-        resolution = np.stack([square_resolution(amounts) for amounts in (a, total, c, other)])
+        resolution = [np.broadcast_to(square_resolution(amounts), parts.shape[1:]) for amounts in (a, total, c, other)]
         everything = (a == total).all(axis=0) & (c == other).all(axis=0)
-        return cls(sums, parts.shape[1], resolution, everything)
+        return cls(sums, parts.shape[1], np.stack(resolution), everything)
 
     def known(self, found: Intervals) -> Intervals:
         """The same, without doubt about what is so by definition."""
@@ -201,8 +200,11 @@ class _Amounts:
 
     def compared(self, sums: Floats) -> _Compared:
         """Shares and variances, from each user's residuals (the delta method)."""
-        table = sums.reshape(15, self.columns, *sums.shape[1:]).swapaxes(1, 2)
-        a, total, c, other, aa, at, tt, cc, co, oo, ac, ao, tc, to, count = table
+        split = 9 * self.columns
+        a, c, aa, at, cc, co, ac, ao, tc = sums[:split].reshape(9, self.columns, *sums.shape[1:]).swapaxes(1, 2)
+        total, other, tt, oo, to, count = (
+            np.broadcast_to(row, a.shape) for row in sums[split:, :, None].swapaxes(1, 2)
+        )
         rounding = self.resolution.reshape(4, 1, self.columns, *[1] * (a.ndim - 2))
         with np.errstate(divide="ignore", invalid="ignore"):
             s, r = a / total, c / other
