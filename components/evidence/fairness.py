@@ -27,7 +27,7 @@ from components.evidence.fairness_words import as_zero, describe
 from components.evidence.ranked import Ranked, open_rankings, read_columns, taken_before_test
 from components.evidence.segments import UserGroup, group_detail, history_groups, user_groups
 from components.ranker.contract import CANDIDATE, INCUMBENT
-from components.statistics import Intervals, group_differences, group_ratios, pool_small, user_bootstrap
+from components.statistics import Intervals, group_differences, group_ratios, pool_small, shrink, user_bootstrap
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +45,8 @@ CONVENTIONS = {
     "unknown": "Users whose attribute is not known are a group of their own.",
     "family": "Intervals of the differences of one metric hold for all groups and intersections together (max-t).",
     "small groups": f"A declared group with fewer than {SMALLEST_GROUP} users stands for itself and in one pooled group.",
+    "shrunk": "Beside a group's own value, in detail: the best guess at its true one, pulled towards the groups' common mean by how "
+    "little it knows. For reading small groups; no rule judges it, because a harmed small group is pulled towards the unharmed.",
     "change": "The candidate's gap less the incumbent's, on the same requests: below 0, the group has lost ground.",
     "empty requests": "Left out. What counting them as 0 would give, for users who had nothing else too, is told under "
     "metrics of its own (`ndcg_empty_as_zero@k`), so that a gate can ask whether its answer rests on leaving them out.",
@@ -198,6 +200,9 @@ def _estimates(
     groups: list[UserGroup],
 ) -> list[Estimate]:
     versus = {"value": "", "change": INCUMBENT}.get(statistic, "rest")
+    guesses = None
+    if statistic == "value":
+        guesses = shrink(intervals.estimate[:, column], intervals.standard_error[:, column]).estimate
     return [
         from_intervals(
             intervals,
@@ -209,7 +214,7 @@ def _estimates(
             segment=group.segment,
             n_requests=int(n_requests[group.members].sum()),
             family=f"{metric} {statistic} by group",
-            detail=group_detail(group),
+            detail={**group_detail(group), **({} if guesses is None else {"shrunk": float(guesses[place])})},
         )
         for place, group in enumerate(groups)
     ]

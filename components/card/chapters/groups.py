@@ -176,11 +176,21 @@ def _table(found: tuple[Estimate, ...], name: str, *, caption: str = "") -> Tabl
                 segment(dict(key)),
                 count(one.n_users),
                 interval(by["value"]) if "value" in by else DASH,
+                figure(by["value"].detail.get("shrunk")) if "value" in by else DASH,
                 interval(by["difference"], signed=True) if "difference" in by else DASH,
                 interval(by["ratio"]) if "ratio" in by else DASH,
                 interval(by["change"], signed=True) if "change" in by else DASH,
                 figure(gap.mde) if gap else DASH,
             )
         )
-    headers = ("group", "users", metric(name), "less the rest", "ratio", "change against incumbent", "detectable gap")
+    headers = (
+        "group",
+        "users",
+        metric(name),
+        "best guess",
+        "less the rest",
+        "ratio",
+        "change against incumbent",
+        "detectable gap",
+    )
     return Table(caption or f"{metric(name)} of every group", headers, tuple(rows))

@@ -143,6 +143,18 @@ def test_without_declared_groups_users_are_compared_by_what_was_known_of_them(
     assert "No groups of users are declared" in evidence.sentences[0]
 
 
+def test_beside_a_groups_own_value_stands_the_best_guess_between_it_and_the_others(
+    measured: tuple[Evidence, Path],
+) -> None:
+    values = [e for e in measured[0].estimates if (e.metric, e.statistic) == ("ndcg@10", "value")]
+    found = [e.value for e in values if e.value is not None]
+    for estimate in values:
+        assert min(found) <= estimate.detail["shrunk"] <= max(found)
+    smallest, largest = (choose(values, key=lambda e: e.n_users) for choose in (min, max))
+    pulled = [abs(e.detail["shrunk"] - (e.value or 0.0)) for e in (smallest, largest)]
+    assert pulled[0] > pulled[1]
+
+
 def test_users_by_history_are_compared_with_the_rest_as_groups_that_nobody_declared(
     world: World, measured: tuple[Evidence, Path]
 ) -> None:
