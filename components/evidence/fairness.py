@@ -45,8 +45,9 @@ CONVENTIONS = {
     "unknown": "Users whose attribute is not known are a group of their own.",
     "family": "Intervals of the differences of one metric hold for all groups and intersections together (max-t).",
     "small groups": f"A declared group with fewer than {SMALLEST_GROUP} users stands for itself and in one pooled group.",
-    "shrunk": "Beside a group's own value, in detail: the best guess at its true one, pulled towards the groups' common mean by how "
-    "little it knows. For reading small groups; no rule judges it, because a harmed small group is pulled towards the unharmed.",
+    "shrunk": "Beside a group's own value, in detail: the best guess at its true one, pulled towards the groups' common mean by "
+    "how little it knows. For reading small groups; no rule judges it, because a harmed small group is pulled towards the "
+    "unharmed.",
     "change": "The candidate's gap less the incumbent's, on the same requests: below 0, the group has lost ground.",
     "empty requests": "Left out. What counting them as 0 would give, for users who had nothing else too, is told under "
     "metrics of its own (`ndcg_empty_as_zero@k`), so that a gate can ask whether its answer rests on leaving them out.",
