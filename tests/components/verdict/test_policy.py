@@ -46,7 +46,7 @@ def faults(changes: dict[str, Any] | None = None, criterion: dict[str, Any] | No
 def test_a_policy_is_read_with_its_defaults() -> None:
     policy = parse()
     (criterion,) = policy.criteria
-    assert policy.label == "default@2.0.0"
+    assert policy.label == "default@1.0.0"
     assert (criterion.effect, criterion.on_insufficient, criterion.when) == ("blocking", "block", "always")
     assert criterion.missing.not_applicable == ""
     assert criterion.select.subject == "candidate"
