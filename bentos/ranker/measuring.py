@@ -11,10 +11,15 @@ from pathlib import Path
 import bentoml
 
 from bentos.ranker.answering import SETTINGS, Answering
+from bentos.ranker.content import reads_json_only
 from components.errors import NotApprovedError
 from components.ranker.scoring import LoadedRanker
 
+_RELEASE = Path(__file__).resolve().parents[2] / "release"
+"""Where a bento holds its release."""
 
+
+@reads_json_only
 @bentoml.service(name="rankgate-measured-ranker", **SETTINGS)
 class MeasuredService(Answering):
     """Answers with the ranker in the folder that RANKGATE_MEASURED_RANKER names."""
@@ -24,4 +29,6 @@ class MeasuredService(Answering):
             raise NotApprovedError(
                 "found RANKGATE_RELEASE beside a candidate to be measured; a release has its own service."
             )
+        if _RELEASE.exists():
+            raise NotApprovedError("found a release beside this code; where there is one, nothing else is served.")
         self.open(LoadedRanker.open(Path(os.environ["RANKGATE_MEASURED_RANKER"]), threads=1), None)

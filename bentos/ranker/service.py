@@ -12,11 +12,13 @@ from pathlib import Path
 import bentoml
 
 from bentos.ranker.answering import SETTINGS, Answering
+from bentos.ranker.content import reads_json_only
 from components.package.release import open_release
 
 _DEFAULT_RELEASE = Path(__file__).resolve().parents[2] / "release"
 
 
+@reads_json_only
 @bentoml.service(name="rankgate-ranker", **SETTINGS)
 class RankerService(Answering):
     """Ranks candidates with the features and the model that were measured and approved."""
