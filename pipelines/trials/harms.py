@@ -153,7 +153,7 @@ HARMS: tuple[Harm, ...] = (
     Harm(
         name="spoiled-new-users",
         title="Ranking spoiled for users without history",
-        targets={"shop": ("quality-incumbent-groups", "quality-newcomers")},
+        targets={"shop": ("quality-incumbent-groups", "quality-newcomers", "fairness-users-change")},
         questions=("quality", "fairness-users"),
         strengths=_MARGINS,
         plant=lambda at: rankings.turned_round(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from components.artifacts.digests import digest_tree
 from components.evidence.contract import Evidence
+from components.verdict.policy import load_policy
 from pipelines.trials.harms import BURIED, HARMS, Harm, Planting
 from pipelines.trials.measuring import measure
 from pipelines.trials.planting import features, rankings, scores
@@ -138,3 +139,10 @@ def test_a_moved_column_moves_test_rows_and_their_scores_alone(parts: Parts, out
         changed = before[column].to_numpy() != after[column].to_numpy()
         assert changed[test].mean() > 0.5
         assert not changed[~test & ~np.isnan(before[column].to_numpy())].any()
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.name)
+def test_what_a_harm_should_break_is_a_rule_of_the_policy(harm: Harm, repository: Path) -> None:
+    for world, targets in harm.targets.items():
+        policy = load_policy(repository / "policies" / {"shop": "default", "online_retail": "retail"}[world])
+        assert set(targets) <= {criterion.id for criterion in policy.criteria if criterion.effect == "blocking"}
