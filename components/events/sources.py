@@ -219,8 +219,9 @@ def _local_files(place: str, base: Path) -> list[Path]:
     exact = base.absolute() / place
     # A name may hold brackets of its own.
     names = [place] if exact.is_file() else glob.glob(place, root_dir=base, recursive=True)  # noqa: PTH207
-    paths = [Path(os.path.normpath(base.absolute() / name)) for name in names]
-    paths = [path for path in paths if path.is_file()]
+    # By its text: Python 3.11 gives "file/" for "file/**", which a Path would take for the file.
+    files = [name for name in names if os.path.isfile(os.path.join(base, name))]  # noqa: PTH113, PTH118
+    paths = [Path(os.path.normpath(base.absolute() / name)) for name in files]
     if not paths:
         raise InputError(
             f"{place}: found no file at {exact}; needed at least one. Paths are relative to the contract's folder; "

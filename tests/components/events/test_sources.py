@@ -160,3 +160,10 @@ def test_source_digests_name_a_file_that_is_missing(shop: Any, tmp_path: Path) -
     contract = parse_contract(json.dumps(shop.contract).replace('*"', '*.parquet"'), subject="c")
     with pytest.raises(InputError, match=r"events\*\.parquet: found no file at .*; needed at least one"):
         source_digests(contract, base=tmp_path)
+
+
+def test_a_file_is_not_what_lies_below_itself(shop: Any, tmp_path: Path) -> None:
+    (tmp_path / "log.parquet").touch()
+    shop.contract["tables"]["events"]["path"] = "log.parquet/**"
+    with pytest.raises(InputError, match=r"log\.parquet/\*\*: found no file"):
+        source_digests(parse_contract(json.dumps(shop.contract), subject="c"), base=tmp_path)
