@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 _JSON = {"Content-Type": "application/json"}
+_OTHER = (
+    "text/html",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/vnd.bentoml+pickle",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,12 @@ class Malformed:
     method: str = "POST"
     path: str = "/rank"
     headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
+
+    def refused_by(self, status: int, answer: bytes) -> bool:
+        """Whether an answer is a refusal: 4xx, the field named as a word of its own, and nothing of our code in it."""
+        told = not self.names or re.search(rb"(?<!\w)" + re.escape(self.names.encode()) + rb"(?!\w)", answer)
+        inside = b"Traceback" in answer or re.search(rb"File .{0,200}, line \d", answer)
+        return 400 <= status < 500 and bool(told) and not inside
 
 
 def malformed_requests(item: str) -> tuple[Malformed, ...]:
@@ -47,6 +61,9 @@ def _bodies(item: str) -> list[Malformed]:
         ("k that is text", "k", {"k": "many"}),
         ("k that is null", "k", {"k": None}),
         ("k that is a list", "k", {"k": [1]}),
+        ("k that is an object", "k", {"k": {"at": 1}}),
+        ("candidates that are true", "candidates", {"candidates": True}),
+        ("a candidate that is true", "candidates", {"candidates": [True]}),
         ("a user that is a list", "user_id", {"user_id": ["u"]}),
         ("a user that is an object", "user_id", {"user_id": {"id": "u"}}),
         ("an empty user", "user_id", {"user_id": ""}),
@@ -79,12 +96,17 @@ def _texts(item: str) -> list[Malformed]:
         Malformed("a list", b"[1, 2]"),
         Malformed("a number", b"7"),
         Malformed("null", b"null"),
-        Malformed("NaN", b'{"candidates": ["1"], "k": NaN}'),
-        Malformed("infinity", b'{"candidates": ["1"], "k": Infinity}'),
+        Malformed("NaN", b'{"candidates": ["1"], "k": NaN}', "k"),
+        Malformed("infinity", b'{"candidates": ["1"], "k": Infinity}', "k"),
+        Malformed("a number too large to be one", b'{"candidates": ["1"], "k": 1e400}', "k"),
+        Malformed("a number of five thousand digits", b'{"candidates": ["1"], "k": ' + b"9" * 5_000 + b"}"),
+        Malformed("half of a character", b'{"candidates": ["\\ud800"]}'),
+        Malformed("a request within a request", b'{"request": ' + honest + b"}", "request"),
         Malformed("bytes that are no text", b"\xff\xfe\x00{"),
         Malformed("two thousand brackets", b"[" * 2_000),
+        Malformed("two hundred thousand brackets", b"[" * 200_000),
         Malformed("two thousand nested objects", b'{"a":' * 2_000 + b"1" + b"}" * 2_000),
-        Malformed("a page of HTML", b"<html></html>", headers={"Content-Type": "text/html"}),
+        *(Malformed(f"a body of {kind}", honest, "content-type", headers={"Content-Type": kind}) for kind in _OTHER),
     ]
 
 

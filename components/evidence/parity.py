@@ -1,56 +1,52 @@
 """Parity: whether what is served for is what was trained on. Features to the bit, scores to 1e-6, the order to the place.
 
-Two paths that share no file. The training path: rows.parquet and the dataset's own tables. The serving path: the tables, the
-index and the model in the ranker's folder, behind a service or not. Where they differ, the feature is named.
+Two paths that share no file. The training path: rows.parquet, the dataset's own tables and history. The serving path: the
+tables, the index and the model in the ranker's folder, behind a service or not. Where they differ, the feature is named.
+
+`differing` and `compare_lists` are the kernels, arrays in and figures out; docs/decisions/0014-servability.md says why so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.artifacts import documents
 from components.dataset.lookup import FeatureTables
-from components.dataset.reading import OpenDataset, open_dataset
 from components.errors import EvidenceError
 from components.evidence.contract import Estimate
 from components.evidence.estimates import exactly
 from components.evidence.ranked import read_columns
-from components.ranker.booster import Booster
-from components.ranker.contract import CANDIDATE, Ranker
-from components.ranker.storage import MODEL
+from components.ranker.contract import Ranker
 
 Features = NDArray[np.float32]
+Items = NDArray[np.integer]
+Scores = NDArray[np.floating]
 
 ROWS = 20_000
 """Rows of whole requests whose features are compared."""
+TOLERANCE = 1e-6
+"""Scores this near are one score: what adding in another order explains."""
 TABLES = "tables"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as a client would send it."""
+class ListParity:
+    """One served list beside the expected one."""
 
-    request: int
-    user: int
-    user_id: str
-    items: tuple[int, ...]
-    """Candidates, ascending."""
-    context: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What the training path says of one request's candidates, in their order."""
-
-    scores: NDArray[np.float32]
+    difference: float
+    """Largest absolute difference of a score, over the items whose score is expected; NaN where there is no such item."""
+    same: bool
+    """Whether the same items came in the same order, but for swaps among items whose expected scores are one score."""
+    swapped: bool
+    """True where the order is the same only for such swaps."""
 
 
 def differing(trained: Features, served: Features) -> NDArray[np.int64]:
@@ -58,6 +54,43 @@ def differing(trained: Features, served: Features) -> NDArray[np.int64]:
     same = (trained == served) | (np.isnan(trained) & np.isnan(served))
     counts: NDArray[np.int64] = (~same).sum(axis=0).astype(np.int64)
     return counts
+
+
+def compare_lists(
+    candidates: Items,
+    scores: Scores,
+    shown: Items,
+    served: Items,
+    served_scores: Scores,
+    *,
+    tolerance: float = TOLERANCE,
+) -> ListParity:
+    """A served list beside the one that the training path gives for the same candidates.
+
+    Args:
+        candidates: Distinct items whose score is known, shape (candidates,).
+        scores: Expected score of each, shape (candidates,), finite.
+        shown: The expected list, best first: places in `candidates`, shape (shown,).
+        served: The served list, best first: items, shape (served,).
+        served_scores: Shape (served,); one that is not finite differs infinitely.
+        tolerance: Expected scores at most this far apart may stand either way.
+
+    Returns:
+        Two empty lists are the same, with a difference of NaN.
+    """
+    order = np.argsort(candidates, kind="stable")
+    place = np.searchsorted(candidates[order], served)
+    known = place < len(candidates)
+    known[known] = candidates[order][place[known]] == served[known]
+    at = order[place[known]]
+    apart = np.abs(served_scores[known].astype(np.float64) - scores[at])
+    difference = float(np.where(np.isfinite(apart), apart, math.inf).max()) if apart.size else math.nan
+    if not known.all() or len(served) != len(shown) or not np.array_equal(np.sort(at), np.sort(shown)):
+        return ListParity(difference, same=False, swapped=False)
+    if np.array_equal(at, shown):
+        return ListParity(difference, same=True, swapped=False)
+    near = bool((np.abs(scores[at].astype(np.float64) - scores[shown]) <= tolerance).all())
+    return ListParity(difference, same=near, swapped=near)
 
 
 def feature_parity(dataset: Path, ranker: Path, *, seed: int) -> tuple[Estimate, ...]:
@@ -100,82 +133,6 @@ def feature_parity(dataset: Path, ranker: Path, *, seed: int) -> tuple[Estimate,
             detail={"cells": float(len(before)), "differ": float(count)},
         )
         for name, count in zip(trained.features, counts.tolist(), strict=True)
-    )
-
-
-def sample_requests(dataset: Path, rankings: Path, *, calls: int, candidates: int, seed: int) -> list[Asked]:
-    """Test requests as clients would send them: what the candidate ranks for each, filled up with others of the catalogue.
-
-    Args:
-        dataset: Dataset directory.
-        rankings: Rankings directory.
-        calls: How many; requests come again where there are fewer.
-        candidates: Items of each; fewer where the catalogue has fewer.
-        seed: Of the draws.
-    """
-    data = open_dataset(dataset)
-    table = read_columns(rankings / "rankings.parquet", ("system", "request", "item"), dictionary=("system",))
-    own = table.filter(pc.equal(table["system"].cast(pa.string()), CANDIDATE))
-    requests = data.requests.sort_by("request")
-    split = requests["split"].cast(pa.string()).to_numpy(zero_copy_only=False)
-    test = np.intersect1d(requests["request"].to_numpy()[split == "test"], own["request"].to_numpy())
-    catalogue = read_columns(rankings / "catalogue.parquet", ("item", "eligible"))
-    eligible = catalogue["item"].to_numpy()[catalogue["eligible"].to_numpy(zero_copy_only=False)]
-    if not test.size:
-        raise EvidenceError("rankings.parquet: found no test request of the candidate; needed some. Rank again.")
-    rng = np.random.default_rng(seed)
-    chosen = np.concatenate([rng.permutation(test) for _ in range(-(-calls // test.size))])[:calls]
-    order = np.argsort(own["request"].to_numpy(), kind="stable")
-    owners, listed = own["request"].to_numpy()[order], own["item"].to_numpy()[order]
-    return [_asked(int(number), data, requests, owners, listed, eligible, candidates, rng) for number in chosen]
-
-
-def expected_scores(dataset: Path, ranker: Path, asked: Sequence[Asked]) -> list[Expected]:
-    """What the training path scores each request's candidates, as of the moment that the release knows.
-
-    Features come from the dataset's own tables, the model from the ranker.
-    """
-    manifest = documents.load(Ranker, ranker / "ranker.json")
-    tables = FeatureTables.open(dataset / TABLES)
-    booster = Booster.load((ranker / MODEL).read_bytes(), threads=1)
-    place = {name: at for at, name in enumerate(tables.names)}
-    columns = [place[name] for name in manifest.features]
-    sizes = [len(one.items) for one in asked]
-    owner = np.repeat(np.arange(len(asked)), sizes)
-    matrix = tables.matrix(
-        np.array([one.user for one in asked], dtype=np.int32)[owner],
-        np.concatenate([np.array(one.items, dtype=np.int32) for one in asked]),
-        np.full(len(owner), tables.latest_bucket, dtype=np.int64),
-        {name: [asked[row].context.get(name) for row in owner.tolist()] for name in tables.context_values},
-    )
-    scores = booster.scores(np.ascontiguousarray(matrix[:, columns]))
-    return [Expected(part) for part in np.split(scores, np.cumsum(sizes)[:-1])]
-
-
-def _asked(
-    number: int,
-    data: OpenDataset,
-    requests: pa.Table,
-    owners: NDArray[np.int32],
-    listed: NDArray[np.int32],
-    eligible: NDArray[np.int32],
-    candidates: int,
-    rng: np.random.Generator,
-) -> Asked:
-    begin, end = np.searchsorted(owners, number), np.searchsorted(owners, number, side="right")
-    own = np.unique(listed[begin:end])[:candidates]
-    others = np.setdiff1d(eligible, own)
-    more = rng.choice(others, size=min(candidates - len(own), len(others)), replace=False)
-    at = int(np.searchsorted(requests["request"].to_numpy(), number))
-    row = requests.slice(at, 1)
-    user = int(row["user"][0].as_py())
-    context = {name: row[name][0].as_py() for name in data.manifest.context}
-    return Asked(
-        request=number,
-        user=user,
-        user_id=str(data.users["user_id"][user].as_py()),
-        items=tuple(np.sort(np.concatenate([own, more])).tolist()),
-        context={name: value for name, value in context.items() if value is not None},
     )
 
 

@@ -1,21 +1,17 @@
 r"""Servability: whether the very service of a release answers held-out requests rightly, in time, within its memory.
 
-    dataset -> the training path's features and scores   \
-                                                           equal? (`parity`)
-    ranker  -> service started on loopback -> answers    /  -> order, latency, errors, memory
-                                           -> wrong requests -> refused with 4xx, and still well (`malformed`)
+    dataset -> the training path's features, scores and lists (`training_path`)   \
+                                                                                    equal? (`parity`)
+    ranker  -> service started on loopback (`serving`) -> answers                  /  -> order, latency, errors, memory
+                                                       -> wrong requests (`malformed`) -> refused with 4xx, and still well
 
 Times and memory are those of this machine while it measured: the one evidence that another run does not repeat to the byte.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,26 +25,27 @@ from components.artifacts.digests import digest_tree
 from components.artifacts.progress import Progress, silent
 from components.evidence.contract import SCHEMA_VERSION, Estimate, Evidence
 from components.evidence.estimates import exactly, number
-from components.evidence.malformed import Malformed, malformed_requests
-from components.evidence.parity import (
-    Asked,
-    Expected,
-    expected_scores,
-    feature_parity,
-    named_differences,
-    sample_requests,
+from components.evidence.parity import feature_parity
+from components.evidence.servability_calls import (
+    CALLS,
+    CANDIDATES,
+    CONNECTIONS,
+    OTHER_CALLS,
+    TIMED,
+    WARM_UP,
+    Called,
+    Served,
+    ask,
+    held_out_calls,
 )
-from components.evidence.serving import Answered, Client, Running, ServiceDidNotStartError, running
+from components.evidence.servability_words import feature_words, service_words
+from components.evidence.serving import ServiceDidNotStartError, running
+from components.evidence.training_path import TrainingPath, sample_requests
 from components.ranker.contract import CANDIDATE, Rankings
 
 Floats = NDArray[np.float64]
 
 CALLS_TABLE = "servability-calls.parquet"
-CALLS = 500
-"""At least 368: with fewer, not one of them need lie above the 99th percentile, so its upper limit is unknown."""
-CANDIDATES = 100
-CONNECTIONS = 4
-WARM_UP = 25
 LEVEL = 0.95
 QUANTILES = {"latency_p50": 0.5, "latency_p95": 0.95, "latency_p99": 0.99}
 
@@ -56,46 +53,27 @@ CONVENTIONS = {
     "service": "The service of a release, started on loopback with one worker and the candidate in place of the release; it "
     "says `unreleased` in each answer and is never packaged.",
     "calls": f"{CALLS} requests to /rank over one connection after {WARM_UP} to warm up: test requests drawn at random, each "
-    f"with what the candidate ranks for it filled up to {CANDIDATES} items of the catalogue, feature lookup included.",
-    "latency": "Milliseconds from sending to the last byte, seen by the client on the same machine. Limits are order "
-    "statistics (binomial), which assume nothing of how times are spread.",
+    f"with what the candidate ranks for it filled up to {CANDIDATES} items of the catalogue, feature lookup included; then "
+    f"the first {OTHER_CALLS} of them by a visitor who is not known, and to /recommend by both.",
+    "training path": "Features from the dataset's own tables, retrieval from its history, lists by the code that ranks offline, "
+    "all as of the moment that the release knows; of the ranker only the model and its manifest are used.",
+    "latency": "Milliseconds from sending to the last byte, seen by the client on the same machine, of the calls to /rank for "
+    "known users. Limits are order statistics (binomial), which assume nothing of how times are spread.",
     "throughput": f"Answers a second over {CONNECTIONS} connections at once, the same requests.",
-    "errors": "Calls without an answer or answered 5xx; Clopper-Pearson.",
-    "memory_mb": "Sum over the service's processes of the largest resident size of each, in MiB.",
+    "errors": "Of the calls that are timed, those without an answer or answered 5xx; Clopper-Pearson.",
+    "memory_mb": "Sum over the service's processes of the largest resident size of each, in MiB; missing where the system "
+    "does not tell it.",
     "startup_seconds": "From starting the program to the first 200 of /readyz: imports, checking every digest, warming up.",
     "skewed_share": "Cells of a feature that the ranker's tables give otherwise than the training rows hold, as of each "
     "request's own bucket; equal means to the bit.",
-    "score_difference": "Largest absolute difference between a served score and the score of features from the dataset's own "
-    "tables, as of the moment that the release knows.",
-    "order_parity": "Calls whose items came in the order of those scores; items within 1e-6 of each other may stand either way.",
-    "malformed_refused": "Wrong requests answered 4xx, naming the field where one is at fault, without a stack trace.",
+    "score_difference": "Largest absolute difference between a served score and the training path's, over all kinds of calls; "
+    "missing where a call was not answered, or a score is no number.",
+    "order_parity": "Calls of all kinds that listed the training path's items in its order; items within 1e-6 of each other may "
+    "stand either way. What was not answered counts as another order.",
+    "malformed_refused": "Wrong requests answered 4xx, naming the field where one is at fault, without a stack trace or a place "
+    "in the code.",
     "machine": "Times and memory are not repeatable to the byte; everything else is.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """What came of the calls over one connection, one entry a call."""
-
-    seconds: Floats
-    status: NDArray[np.int64]
-    score_difference: Floats
-    """Largest over the items of a call; NaN where it was not answered."""
-    same_order: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """Everything that a running service was asked."""
-
-    startup: float
-    called: Called
-    rate: float
-    refused: int
-    wrong: tuple[str, ...]
-    """What was not refused as it should be."""
-    well: bool
-    memory: float
 
 
 def measure_servability(
@@ -127,25 +105,26 @@ def measure_servability(
     manifest = documents.load(Rankings, rankings / "rankings.json")
     progress("comparing served features with those of training")
     estimates = list(feature_parity(dataset, ranker, seed=seed))
-    sentences = _parity_words(estimates)
+    sentences = feature_words(estimates)
     tables: dict[str, str] = {}
     if serve:
         asked = sample_requests(dataset, rankings, calls=CALLS, candidates=CANDIDATES, seed=seed)
         item_ids = [
             str(name) for name in pq.read_table(dataset / "items.parquet").sort_by("item")["item_id"].to_pylist()
         ]
-        expected = expected_scores(dataset, ranker, asked)
+        progress("working out what it must answer")
+        calls = held_out_calls(TrainingPath(dataset, ranker), asked)
         progress("starting the service")
         try:
             with running(ranker) as service:
-                served = _ask(service, asked, expected, item_ids, progress)
+                served = ask(service, calls, item_ids, progress)
         except ServiceDidNotStartError as error:
             estimates += _missing()
             sentences.append(f"The service could not be measured: {error}")
         else:
-            estimates += _estimates(served, asked)
-            sentences += _words(served)
-            pq.write_table(_calls(served.called, asked), out / CALLS_TABLE, compression="zstd")
+            estimates += _estimates(served)
+            sentences += service_words(served)
+            pq.write_table(_calls(served.called), out / CALLS_TABLE, compression="zstd")
             tables = {"calls": CALLS_TABLE}
     evidence = Evidence(
         schema_version=SCHEMA_VERSION,
@@ -181,114 +160,41 @@ def quantile_limits(values: Floats, quantile: float, *, level: float) -> tuple[f
     )
 
 
-def _ask(
-    service: Running, asked: Sequence[Asked], expected: Sequence[Expected], item_ids: Sequence[str], progress: Progress
-) -> Served:
-    client = service.client()
-    payloads = [_payload(one, item_ids) for one in asked]
-    for payload in payloads[:WARM_UP]:
-        client.post("/rank", payload)
-    progress(f"asking it {len(payloads)} held-out requests")
-    called = _called([client.post("/rank", payload) for payload in payloads], asked, expected, item_ids)
-    rate = _throughput(service, payloads)
-    progress("sending it wrong requests")
-    wrong = malformed_requests(item_ids[asked[0].items[0]])
-    faulty = [held.what for held in wrong if not _refuses(client, held)]
-    well = client.send("GET", "/readyz", b"", {}).status == 200 and client.post("/rank", payloads[0]).status == 200
-    memory = service.peak_memory() / 2**20
-    client.close()
-    return Served(
-        startup=service.seconds_to_ready,
-        called=called,
-        rate=rate,
-        refused=len(wrong) - len(faulty),
-        wrong=tuple(faulty),
-        well=well,
-        memory=memory,
-    )
-
-
-def _payload(one: Asked, item_ids: Sequence[str]) -> dict[str, object]:
-    return {
-        "user_id": one.user_id,
-        "candidates": [item_ids[item] for item in one.items],
-        "k": len(one.items),
-        "context": dict(one.context),
-    }
-
-
-def _called(
-    answers: Sequence[Answered], asked: Sequence[Asked], expected: Sequence[Expected], item_ids: Sequence[str]
-) -> Called:
-    compared = [
-        _compared(answer, one, known, item_ids) for answer, one, known in zip(answers, asked, expected, strict=True)
-    ]
-    return Called(
-        seconds=np.array([answer.seconds for answer in answers]),
-        status=np.array([answer.status for answer in answers], dtype=np.int64),
-        score_difference=np.array([difference for difference, _ in compared]),
-        same_order=np.array([same for _, same in compared], dtype=bool),
-    )
-
-
-def _compared(answer: Answered, one: Asked, expected: Expected, item_ids: Sequence[str]) -> tuple[float, bool]:
-    """Largest difference of scores, and whether the order is that of the expected ones."""
-    if answer.status != 200:
-        return math.nan, False
-    items = json.loads(answer.body)["items"]
-    known = {item_ids[item]: float(score) for item, score in zip(one.items, expected.scores.tolist(), strict=True)}
-    served = {held["item_id"]: float(held["score"]) for held in items}
-    if not served or not served.keys() <= known.keys():
-        return math.inf, False
-    difference = max(abs(served[name] - known[name]) for name in served)
-    in_order = np.array([known[held["item_id"]] for held in items])
-    return difference, bool((np.diff(in_order) <= 1e-6).all())
-
-
-def _throughput(service: Running, payloads: Sequence[dict[str, object]]) -> float:
-    """Answers a second over several connections."""
-
-    def ask(part: Sequence[dict[str, object]]) -> tuple[int, float, float]:
-        client = service.client()
-        answers, began, ended = 0, math.inf, 0.0
-        for payload in part:
-            answer = client.post("/rank", payload)
-            answers += answer.status == 200
-            began, ended = min(began, time.perf_counter() - answer.seconds), time.perf_counter()
-        client.close()
-        return answers, began, ended
-
-    parts = [payloads[first::CONNECTIONS] for first in range(CONNECTIONS)]
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = list(pool.map(ask, parts))
-    spent = max(ended for *_, ended in found) - min(began for _, began, _ in found)
-    return sum(answers for answers, *_ in found) / spent if spent > 0 else 0.0
-
-
-def _refuses(client: Client, wrong: Malformed) -> bool:
-    answer = client.send(wrong.method, wrong.path, wrong.body, wrong.headers)
-    told = wrong.names.encode() in answer.body and b"Traceback" not in answer.body
-    return 400 <= answer.status < 500 and told
-
-
-def _estimates(served: Served, asked: Sequence[Asked]) -> Iterator[Estimate]:
+def _estimates(served: Served) -> Iterator[Estimate]:
     called = served.called
-    users = len({one.user for one in asked})
-    answered = called.status == 200
+    timed = called.of(TIMED)
+    users = len({call.asked.user for call in called.calls if call.kind == TIMED})
+    status, n = called.status[timed], int(timed.sum())
+    times = called.seconds[timed][status == 200] * 1000
     for name, quantile in QUANTILES.items():
-        times = called.seconds[answered] * 1000
         low, high = quantile_limits(times, quantile, level=LEVEL) if times.size else (math.nan, math.nan)
         value = float(np.quantile(times, quantile)) if times.size else math.nan
-        yield _estimate(name, value, low, high, users, len(asked), "order statistics")
-    failed = int(((called.status == 0) | (called.status >= 500)).sum())
-    n = len(asked)
+        yield _estimate(name, value, low, high, users, n, "order statistics")
+    failed = int(((status == 0) | (status >= 500)).sum())
     low = float(beta.ppf((1 - LEVEL) / 2, failed, n - failed + 1)) if failed else 0.0
     high = float(beta.ppf(1 - (1 - LEVEL) / 2, failed + 1, n - failed)) if failed < n else 1.0
     yield _estimate("error_share", failed / n, low, high, users, n, "Clopper-Pearson")
-    difference = float(called.score_difference.max()) if answered.all() else None
+    everything = len(called.calls)
+    yield exactly(
+        _largest(called),
+        metric="score_difference",
+        subject=CANDIDATE,
+        n_users=users,
+        n_requests=everything,
+        detail={kind: float(np.fmax.reduce(called.score_difference[called.of(kind)])) for kind in called.kinds()},
+    )
+    yield exactly(
+        float(called.same_order.mean()),
+        metric="order_parity",
+        subject=CANDIDATE,
+        n_users=users,
+        n_requests=everything,
+        detail={
+            **{kind: float(called.same_order[called.of(kind)].mean()) for kind in called.kinds()},
+            "swapped": float(called.swapped.sum()),
+        },
+    )
     exact = {
-        "score_difference": difference,
-        "order_parity": float(called.same_order.mean()),
         "startup_seconds": served.startup,
         "memory_mb": served.memory,
         "throughput": served.rate,
@@ -297,6 +203,14 @@ def _estimates(served: Served, asked: Sequence[Asked]) -> Iterator[Estimate]:
     }
     for name, figure in exact.items():
         yield exactly(figure, metric=name, subject=CANDIDATE, n_users=users, n_requests=n)
+
+
+def _largest(called: Called) -> float | None:
+    """Largest difference of a score; None where a call was not answered, or no list had an item."""
+    if not (called.status == 200).all():
+        return None
+    largest = float(np.fmax.reduce(called.score_difference))
+    return None if math.isnan(largest) else largest
 
 
 def _estimate(metric: str, value: float, low: float, high: float, users: int, calls: int, method: str) -> Estimate:
@@ -324,46 +238,18 @@ def _missing() -> Iterator[Estimate]:
         yield exactly(None, metric=name, subject=CANDIDATE, n_users=0, n_requests=0)
 
 
-def _calls(called: Called, asked: Sequence[Asked]) -> pa.Table:
+def _calls(called: Called) -> pa.Table:
+    asked = [call.asked for call in called.calls]
     return pa.table(
         {
+            "kind": pa.array([call.kind for call in called.calls], pa.string()),
             "request": pa.array([one.request for one in asked], pa.int32()),
             "user": pa.array([one.user for one in asked], pa.int32()),
-            "candidates": pa.array([len(one.items) for one in asked], pa.int32()),
+            "candidates": pa.array([len(call.expected.items) for call in called.calls], pa.int32()),
             "milliseconds": pa.array(called.seconds * 1000, pa.float64()),
             "status": pa.array(called.status, pa.int32()),
             "score_difference": pa.array(called.score_difference, pa.float64(), from_pandas=True),
             "same_order": pa.array(called.same_order),
+            "swapped": pa.array(called.swapped),
         }
     )
-
-
-def _parity_words(found: Sequence[Estimate]) -> list[str]:
-    skewed = named_differences(found)
-    if not skewed:
-        return [f"All {len(found)} features are served as they were trained on, to the bit."]
-    shown = ", ".join(skewed[:3]) + (f" and {len(skewed) - 3} more" if len(skewed) > 3 else "")
-    return [f"{len(skewed)} of {len(found)} features are served otherwise than they were trained on: {shown}."]
-
-
-def _words(served: Served) -> Iterator[str]:
-    called = served.called
-    answered = called.status == 200
-    if answered.any():
-        times = called.seconds[answered] * 1000
-        p50, p99 = (float(np.quantile(times, quantile)) for quantile in (0.5, 0.99))
-        yield (
-            f"Half of the lists were ranked within {p50:.0f} ms and all but one in a hundred within {p99:.0f} ms, "
-            f"with {CANDIDATES} candidates each; {served.rate:.0f} a second over {CONNECTIONS} connections."
-        )
-    wrong = int((~called.same_order).sum())
-    yield (
-        "Every list came in the order that the training path gives."
-        if not wrong
-        else f"{wrong} of {len(called.same_order)} lists came in another order than the training path gives."
-    )
-    if served.wrong:
-        yield f"Wrong requests that were not refused as such: {', '.join(served.wrong[:5])}."
-    else:
-        yield f"All {served.refused} wrong requests were refused, and the service stayed well."
-    yield f"It was ready after {served.startup:.1f} s and took {served.memory:.0f} MiB of memory."

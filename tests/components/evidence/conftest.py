@@ -14,8 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.artifacts import documents
+from components.dataset.build import build_dataset
 from components.dataset.contract import Cut, Dataset
+from components.events.declaration import load_contract
+from components.events.shop import generate_shop
+from components.events.snapshot import take_snapshot
 from components.ranker.contract import Rankings, System
+from components.ranker.ranking import rank
+from components.ranker.train import train_ranker
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = {"candidate": "candidate", "incumbent": "incumbent"}
@@ -214,6 +220,30 @@ def write_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World
 def world(write_world: Callable[..., World]) -> World:
     """The default world, shared: tests must not change it."""
     return write_world()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Folders of one honest run."""
+
+    dataset: Path
+    ranker: Path
+    rankings: Path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small shop, really trained on and ranked; shared: tests must not change it."""
+    folder = tmp_path_factory.mktemp("honest")
+    for name in ("shop", "snapshot", "dataset", "ranker", "rankings"):
+        (folder / name).mkdir()
+    contract = load_contract(generate_shop(folder / "shop", seed=4, scale=0.05))
+    assert contract.as_of is not None
+    take_snapshot(contract, base=folder / "shop", as_of=contract.as_of, out=folder / "snapshot")
+    build_dataset(folder / "snapshot", out=folder / "dataset", seed=4)
+    train_ranker(folder / "dataset", out=folder / "ranker", seed=4, threads=1)
+    rank(folder / "dataset", folder / "ranker", incumbent=None, out=folder / "rankings", seed=4, threads=1)
+    return Run(folder / "dataset", folder / "ranker", folder / "rankings")
 
 
 @pytest.fixture(scope="session")
