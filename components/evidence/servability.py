@@ -122,7 +122,7 @@ def measure_servability(
             estimates += _missing()
             sentences.append(f"The service could not be measured: {error}")
         else:
-            estimates += _estimates(served)
+            estimates += service_estimates(served)
             sentences += service_words(served)
             pq.write_table(_calls(served.called), out / CALLS_TABLE, compression="zstd")
             tables = {"calls": CALLS_TABLE}
@@ -160,7 +160,8 @@ def quantile_limits(values: Floats, quantile: float, *, level: float) -> tuple[f
     )
 
 
-def _estimates(served: Served) -> Iterator[Estimate]:
+def service_estimates(served: Served) -> Iterator[Estimate]:
+    """Figures of a service that was started and asked; what is not known of it is null, which a gate reads as missing."""
     called = served.called
     timed = called.of(TIMED)
     users = len({call.asked.user for call in called.calls if call.kind == TIMED})

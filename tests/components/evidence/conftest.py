@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -244,6 +245,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     train_ranker(folder / "dataset", out=folder / "ranker", seed=4, threads=1)
     rank(folder / "dataset", folder / "ranker", incumbent=None, out=folder / "rankings", seed=4, threads=1)
     return Run(folder / "dataset", folder / "ranker", folder / "rankings")
+
+
+@pytest.fixture(scope="session")
+def processes_of() -> Callable[[Path], list[int]]:
+    """Tells which other programs run whose environment names a folder; one that ended and was not waited for does not run."""
+
+    def running(folder: Path) -> list[int]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                # Of one that has ended the environment is empty.
+                if str(folder).encode() in (place / "environ").read_bytes():
+                    found.append(int(place.name))
+            except OSError:
+                continue
+        return [pid for pid in found if pid != os.getpid()]
+
+    return running
 
 
 @pytest.fixture(scope="session")
