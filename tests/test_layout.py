@@ -14,7 +14,7 @@ _TOP = {
     "docs", ".ci", "Dockerfile", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE",
     "requirements.lock", "requirements-dev.lock",
 }  # fmt: skip
-_ROOMS = ("events", "dataset", "ranker", "evidence", "verdict", "card", "approval", "package", "rollout")
+_ROOMS = ("events", "dataset", "ranker", "evidence", "verdict", "card", "approval", "serving", "package", "rollout")
 _SHARED = ("artifacts", "statistics")
 
 

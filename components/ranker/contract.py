@@ -173,6 +173,30 @@ class Rankings:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one feature's value did to one score: its Shapley value, in the units of the score."""
+
+    feature: str
+    value: str
+    """The feature's value in words; `unknown` where it is missing."""
+    meaning: str
+    effect: float
+    """Added to the score, negative where taken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item has its score: `base` and all effects add up to it."""
+
+    item_id: str
+    score: float
+    base: float
+    """The score that is expected before any feature is looked at."""
+    contributions: tuple[Contribution, ...]
+    """Largest effect first; features without any effect are left out."""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPlan:
     """What a batch was asked to be; a folder is only ever filled for one plan."""
 

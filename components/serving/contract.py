@@ -1,0 +1,124 @@
+"""What goes through the serving room: an Ask comes in, an Answer leaves it, an Exposure of each place is logged.
+
+    Ask -> Answerer -> Answer -> HTTP (`bentos.ranker`)
+                              -> Exposure, one a place -> log -> the next snapshot's events
+                              -> metrics
+
+An answer is never an error: what could not be done as asked is done as well as it can be, and `fallbacks` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from components.ranker.contract import Explanation
+
+SCHEMA_VERSION = 1
+"""Of `Exposure`, the only thing of this room that is kept."""
+
+UNKNOWN_USER = "unknown_user"
+UNKNOWN_ITEMS = "unknown_items"
+MISSING_FEATURES = "missing_features"
+NOTHING_ELIGIBLE = "nothing_eligible"
+NOTHING_RETRIEVED = "nothing_retrieved"
+DEADLINE = "deadline"
+FAILED = "failed"
+
+FALLBACKS: Mapping[str, str] = {
+    UNKNOWN_USER: "The user is not known: ranked as a visitor, by what is known of items and of the request.",
+    UNKNOWN_ITEMS: "Some candidates are not known: ranked without counts, behind known ones of the same score.",
+    MISSING_FEATURES: "Features could not be read: those of the release were used.",
+    NOTHING_ELIGIBLE: "None of the candidates may be shown: the list was retrieved instead.",
+    NOTHING_RETRIEVED: "No source named an item that may be shown: what is popular was listed.",
+    DEADLINE: "Too little time was left to score: what is popular was listed.",
+    FAILED: "Scoring failed: what is popular was listed.",
+}
+"""Every reason there is, in the order in which an answer names them, and what was done."""
+UNSCORED = frozenset({NOTHING_RETRIEVED, DEADLINE, FAILED})
+"""Reasons whose lists the model did not order."""
+
+GIVEN = "given"
+FALLBACK = "fallback"
+"""Sources of a place beside those of retrieval (`ranker.candidates.index.SOURCES`)."""
+
+STAGES = ("retrieve", "features", "score", "rerank", "explain", "fallback")
+"""Every stage whose seconds an answer may tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request for a list."""
+
+    request_id: str
+    """Key of the request: the exploration slot draws by it, and the exposure log names it."""
+    user_id: str | None
+    """None for a visitor."""
+    candidates: tuple[str, ...] | None
+    """What to order; None retrieves."""
+    k: int
+    """Most places, at least 1."""
+    context: Mapping[str, str] = field(default_factory=dict)
+    exclude: frozenset[str] = frozenset()
+    """Items that must not be shown for this request."""
+    surface: str = ""
+    """Where the list will stand; empty where the caller does not say."""
+    deadline: float | None = None
+    """Instant of `time.monotonic` by which the answer is wanted."""
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place of an answered list."""
+
+    item_id: str
+    score: float
+    """Of the model; the item's popularity where the model did not order the list."""
+    rank: int
+    """1-based."""
+    propensity: float
+    """Chance, given the request, that this item is shown at this rank; 1 where nothing is explored."""
+    explored: bool
+    source: str
+    """`given`, the retrieval source that names the item, or `fallback`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is shown for one ask."""
+
+    request_id: str
+    places: tuple[Place, ...]
+    """Best first; empty only where nothing in the catalogue may be shown."""
+    release: str
+    """Digest of the release; `unreleased` for a candidate that is measured."""
+    arm: str
+    """The rollout's arm that answered; empty outside of one."""
+    fallbacks: tuple[str, ...]
+    """Keys of `FALLBACKS`, in its order; empty where all went as asked."""
+    stages: Mapping[str, float]
+    """Seconds by stage, of those that were gone through."""
+    explanations: tuple[Explanation, ...] = ()
+    """One a place, in their order, where it was asked for and the model scored the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A place as it was shown: one row of the exposure log."""
+
+    at: str
+    """ISO 8601, UTC, with microseconds."""
+    request_id: str
+    user_id: str | None
+    surface: str
+    context: Mapping[str, str]
+    item_id: str
+    rank: int
+    score: float
+    propensity: float
+    explored: bool
+    source: str
+    release: str
+    arm: str
+    fallbacks: tuple[str, ...]
