@@ -112,6 +112,13 @@ class Booster:
         found: NDArray[np.float32] = self._model.inplace_predict(features, validate_features=False)
         return found
 
+    def contributions(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Shapley values of each score, shape (rows, features + 1): one a feature, the expectation last; a row adds up."""
+        if not len(features):
+            return np.empty((0, self.n_features + 1), dtype=np.float32)
+        found: NDArray[np.float32] = self._model.predict(xgb.DMatrix(features, nthread=1), pred_contribs=True)
+        return found
+
     def gain_shares(self, n_features: int) -> Floats:
         """Share of the total gain that goes through each feature, shape (features,); zeros where no split was made."""
         gains = self._model.get_score(importance_type="total_gain")

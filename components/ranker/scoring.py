@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.errors import InputError
 from components.ranker.candidates.index import Index, open_index
 from components.ranker.candidates.interactions import Bools, Ids
-from components.ranker.contract import Ranker
+from components.ranker.contract import Explanation, Ranker
 from components.ranker.eligibility import eligibility_of
+from components.ranker.explaining import explain_rows, features_of
 from components.ranker.exploring import Explored, drawable_places, explore
 from components.ranker.lists import Lists, join_lists
 from components.ranker.ordering import order_within, ranks_within
@@ -24,6 +26,7 @@ from components.ranker.rerank import ItemParts, rerank
 from components.ranker.rows import feature_columns
 from components.ranker.settings import SCORE_ROWS
 from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
+from components.ranker.unscored import UnscoredLists, order_of_catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class LoadedRanker:
         self.manifest: Ranker = folder.manifest
         self._booster = folder.booster
         self._calibration = folder.calibration
+        self._explained = features_of(folder.manifest.features, folder.dataset.features)
+        self._vocabulary = folder.vocabulary
         self._context = folder.dataset.context
         self._bucket_seconds = folder.dataset.bucket_seconds
         self._tables = folder.tables
@@ -86,6 +91,73 @@ class LoadedRanker:
     def latest_bucket_start(self) -> int:
         """Features know events before this moment, in seconds since the epoch."""
         return int(self._tables.latest_bucket) * self._bucket_seconds
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Names of the context columns that a request may speak of."""
+        return self._context
+
+    def knows_user(self, user_id: str) -> bool:
+        """Whether the user has a history or attributes here."""
+        return user_id in self._users
+
+    def knows_items(self, item_ids: Sequence[str]) -> bool:
+        """Whether the catalogue has all of them."""
+        return self._items.keys() >= set(item_ids)
+
+    def may_show(self, user_id: str | None, items: Ids, context: Mapping[str, str], *, retrieved: bool) -> Bools:
+        """Which items the rules let a request be shown, shape of `items`; blocked ids of unknown items are not looked at.
+
+        Args:
+            user_id: None for a visitor.
+            items: By number, -1 for one nobody knows.
+            context: Of the request.
+            retrieved: Also leave out what the catalogue does not have yet; a caller may name it all the same.
+        """
+        allowed = self._allowed(self._user(user_id), items, context)
+        if not retrieved:
+            return allowed
+        return allowed & self._index.eligible(int(self._tables.latest_bucket))[items]
+
+    def unscored_lists(self) -> UnscoredLists:
+        """The order to fall back on where there is no time or no way to score; worked out anew each time."""
+        visitors = [self._items[item] for item, _ in self.recommend(None, k=len(self._items) or 1)]
+        order = order_of_catalogue(
+            np.array(visitors, dtype=np.int32),
+            popularity=self._index.popularity,
+            users_of_item=self._index.users_of_item,
+        )
+        return UnscoredLists(
+            order,
+            item_ids=self.item_ids,
+            numbers=self._items,
+            parts=self._parts,
+            rules=self.manifest.rerank,
+            allowed=self.may_show,
+            blocks=self._eligibility.blocks,
+        )
+
+    def explain(
+        self, user_id: str | None, item_ids: Sequence[str], *, context: Mapping[str, str] | None = None
+    ) -> tuple[Explanation, ...]:
+        """Why each item has the score that `rank` gives it, in the order given.
+
+        Raises:
+            InputError: If a context name is unknown.
+            EvidenceError: If the shares of a score do not add up to it.
+        """
+        items = np.array([self._items.get(name, -1) for name in item_ids], dtype=np.int32)
+        matrix = self._inputs(
+            self._user(user_id), items, self._checked(context, 1), bucket=int(self._tables.latest_bucket)
+        )
+        return explain_rows(
+            item_ids,
+            matrix,
+            self._booster.scores(matrix),
+            self._booster.contributions(matrix),
+            features=self._explained,
+            vocabulary=self._vocabulary,
+        )
 
     def rank(
         self,
@@ -260,11 +332,7 @@ class LoadedRanker:
         if not rows:
             return []
         user, rules = self._user(user_id), self.manifest.rerank
-        asked = {name: [context.get(name)] * rows for name in self._context}
-        matrix = self._tables.matrix(
-            np.full(rows, user, dtype=np.int32), items, np.full(rows, bucket, dtype=np.int64), asked or None
-        )
-        scores = self._booster.scores(np.ascontiguousarray(matrix[:, self._columns]))
+        scores = self._booster.scores(self._inputs(user, items, context, bucket=bucket))
         popularity = np.where(items >= 0, self._index.users_of_item[items], 0)
         one = np.zeros(rows, dtype=np.int32)
         order = order_within(one, scores, popularity, ties)
@@ -285,6 +353,15 @@ class LoadedRanker:
                 zip(final.tolist(), scores[final].tolist(), chances, strict=True), start=1
             )
         ]
+
+    def _inputs(self, user: int, items: Ids, context: Mapping[str, str], *, bucket: int) -> NDArray[np.float32]:
+        """What the model is given, shape (items, its features)."""
+        rows = len(items)
+        said = {name: [context.get(name)] * rows for name in self._context}
+        matrix = self._tables.matrix(
+            np.full(rows, user, dtype=np.int32), items, np.full(rows, bucket, dtype=np.int64), said or None
+        )
+        return np.ascontiguousarray(matrix[:, self._columns])
 
     def _allowed(self, user: int, items: Ids, context: Mapping[str, str]) -> Bools:
         """Whether each item may be shown to the user."""
