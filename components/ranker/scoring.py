@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import InputError
-from components.ranker.candidates.index import Index, open_index
+from components.ranker.candidates.index import Index, open_index, source_of
 from components.ranker.candidates.interactions import Bools, Ids
+from components.ranker.candidates.union import Flags
 from components.ranker.contract import Explanation, Ranker
 from components.ranker.eligibility import eligibility_of
 from components.ranker.explaining import explain_rows, features_of
@@ -28,6 +29,9 @@ from components.ranker.settings import SCORE_ROWS
 from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
 from components.ranker.unscored import UnscoredLists, order_of_catalogue
 
+GIVEN = "given"
+"""The source of an item that the caller named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -39,6 +43,8 @@ class Shown:
     """Chance, given the request, that this item is shown at this rank: 1 where nothing is explored."""
     explored: bool
     """True for the item that the exploration slot drew."""
+    source: str
+    """`GIVEN`, or the first retrieval source that names the item."""
 
 
 class LoadedRanker:
@@ -227,7 +233,7 @@ class LoadedRanker:
         asked = self._checked(context, k)
         at = int(self._tables.latest_bucket) if bucket is None else bucket
         if item_ids is None:
-            items = self._retrieved(user_id, asked, exclude, bucket=at)
+            items, sources = self._retrieved(user_id, asked, exclude, bucket=at)
             names = [self.item_ids[item] for item in items.tolist()]
             ties = items
         else:
@@ -237,7 +243,8 @@ class LoadedRanker:
             items = np.array([self._items.get(name, -1) for name in names], dtype=np.int32)
             # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
             ties = np.where(items >= 0, items, len(self.item_ids) + np.arange(len(items)))
-        return self._shown(user_id, names, items, ties, asked, k=k, bucket=at, request=request)
+            sources = None
+        return self._shown(user_id, names, items, ties, asked, sources=sources, k=k, bucket=at, request=request)
 
     def recommend_many(self, users: Ids, *, k: int) -> tuple[Lists, int]:
         """As `recommend`, without context, for many users at once; nothing is explored.
@@ -283,20 +290,20 @@ class LoadedRanker:
 
     def _retrieved(
         self, user_id: str | None, context: Mapping[str, str], exclude: Collection[str], *, bucket: int
-    ) -> Ids:
+    ) -> tuple[Ids, Flags]:
         permitted = None
         if self._eligibility.limits or exclude:
             said = {name: [value] for name, value in context.items()}
             permitted = np.atleast_2d(self._eligibility.of_catalogue(said, requests=1)).copy()
             permitted[:, [self._items[item] for item in exclude if item in self._items]] = False
-        _, items = self._index.candidates(
+        _, items, sources = self._index.named_candidates(
             np.array([self._user(user_id)], dtype=np.int32),
             bucket=bucket,
             quotas=self.manifest.candidate_sources,
             exclude_seen=self.manifest.rerank.exclude_seen,
             permitted=permitted,
         )
-        return items
+        return items, sources
 
     def probability(self, score: float) -> float:
         """The calibrated probability of a positive outcome at a score."""
@@ -323,6 +330,7 @@ class LoadedRanker:
         ties: Ids,
         context: Mapping[str, str],
         *,
+        sources: Flags | None,
         k: int,
         bucket: int,
         request: str | None,
@@ -347,10 +355,11 @@ class LoadedRanker:
             explored = explore(drawable, rules.exploration, request=request)
         final = order[places[explored.order[:k]]]
         chances = explored.propensities[:k].tolist()
+        named = [GIVEN] * len(final) if sources is None else source_of(sources[final])
         return [
-            Shown(names[place], score, chance, explored=rank == explored.slot)
-            for rank, (place, score, chance) in enumerate(
-                zip(final.tolist(), scores[final].tolist(), chances, strict=True), start=1
+            Shown(names[place], score, chance, explored=rank == explored.slot, source=source)
+            for rank, (place, score, chance, source) in enumerate(
+                zip(final.tolist(), scores[final].tolist(), chances, named, strict=True), start=1
             )
         ]
 

@@ -24,6 +24,7 @@ NOTHING_ELIGIBLE = "nothing_eligible"
 NOTHING_RETRIEVED = "nothing_retrieved"
 DEADLINE = "deadline"
 FAILED = "failed"
+UNEXPLAINED = "unexplained"
 
 FALLBACKS: Mapping[str, str] = {
     UNKNOWN_USER: "The user is not known: ranked as a visitor, by what is known of items and of the request.",
@@ -31,16 +32,16 @@ FALLBACKS: Mapping[str, str] = {
     MISSING_FEATURES: "Features could not be read: those of the release were used.",
     NOTHING_ELIGIBLE: "None of the candidates may be shown: the list was retrieved instead.",
     NOTHING_RETRIEVED: "No source named an item that may be shown: what is popular was listed.",
-    DEADLINE: "Too little time was left to score: what is popular was listed.",
-    FAILED: "Scoring failed: what is popular was listed.",
+    DEADLINE: "Too little time was left to score: the order of what is popular was used.",
+    FAILED: "Scoring failed: the order of what is popular was used.",
+    UNEXPLAINED: "The scores could not be explained.",
 }
 """Every reason there is, in the order in which an answer names them, and what was done."""
 UNSCORED = frozenset({NOTHING_RETRIEVED, DEADLINE, FAILED})
 """Reasons whose lists the model did not order."""
 
-GIVEN = "given"
 FALLBACK = "fallback"
-"""Sources of a place beside those of retrieval (`ranker.candidates.index.SOURCES`)."""
+"""Source of a place that no model ordered; others are `ranker.scoring.GIVEN` and `ranker.candidates.index.SOURCES`."""
 
 STAGES = ("retrieve", "features", "score", "rerank", "explain", "fallback")
 """Every stage whose seconds an answer may tell."""
@@ -74,14 +75,14 @@ class Place:
 
     item_id: str
     score: float
-    """Of the model; the item's popularity where the model did not order the list."""
+    """Of the model; where it did not order the list, minus the item's place in the order of what is popular."""
     rank: int
     """1-based."""
     propensity: float
     """Chance, given the request, that this item is shown at this rank; 1 where nothing is explored."""
     explored: bool
     source: str
-    """`given`, the retrieval source that names the item, or `fallback`."""
+    """`given`, the first retrieval source that names the item, or `fallback`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,14 +37,14 @@ from components.ranker.candidates.interactions import (
     seen_items,
 )
 from components.ranker.candidates.popularity import decayed_popularity
-from components.ranker.candidates.union import union_of_sources
+from components.ranker.candidates.union import Flags, union_of_sources
 from components.ranker.settings import DIMENSIONS, HALF_LIFE_DAYS, NEIGHBOURS
 
 _CELLS = 4_000_000
 """Users x items scored at once: 32 MB a source."""
 
-SOURCES = ("popularity", "covisitation", "factors", "newest")
-"""`newest`: what came last has no history that any other source could name it by."""
+SOURCES = ("covisitation", "factors", "popularity", "newest")
+"""What says most about the user comes first. `newest`: what came last has no history that any other could name it by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +103,46 @@ class Index:
             exclude_seen: Leave out what the user has taken before.
             permitted: Items that may be shown, to everyone (items,) or to each user (users, items); all without it.
         """
+        starts, items, _ = self.named_candidates(
+            users, bucket=bucket, quotas=quotas, exclude_seen=exclude_seen, permitted=permitted
+        )
+        return starts, items
+
+    def named_candidates(
+        self,
+        users: Ids,
+        *,
+        bucket: int,
+        quotas: Mapping[str, int],
+        exclude_seen: bool,
+        permitted: Bools | None = None,
+    ) -> tuple[Ints, Ids, Flags]:
+        """As `candidates`, and of each item one bit for every one of `SOURCES` that names it, the first one's lowest."""
         everyone = self.eligible(bucket)
         if permitted is not None and permitted.ndim == 1:
             everyone = everyone & permitted
         block = max(1, _CELLS // max(self.n_items, 1))
         counts: list[Ints] = []
         items: list[Ids] = []
+        flags: list[Flags] = []
         for begin in range(0, len(users), block):
             some = slice(begin, begin + block)
             allowed = np.broadcast_to(everyone, (len(users[some]), self.n_items))
             if permitted is not None and permitted.ndim == 2:
                 allowed = allowed & permitted[some]
             named = self._named(users[some], allowed, quotas, exclude_seen)
-            counts.append(named.sum(axis=1))
-            items.append(np.nonzero(named)[1].astype(np.int32))
+            rows, columns = np.nonzero(named)
+            counts.append(np.bincount(rows, minlength=len(named)))
+            items.append(columns.astype(np.int32))
+            flags.append(named[rows, columns])
         starts = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
-        return starts, np.concatenate([np.empty(0, np.int32), *items])
+        return (
+            starts,
+            np.concatenate([np.empty(0, np.int32), *items]),
+            np.concatenate([np.empty(0, np.uint8), *flags]),
+        )
 
-    def _named(self, users: Ids, allowed: Bools, quotas: Mapping[str, int], exclude_seen: bool) -> Bools:
+    def _named(self, users: Ids, allowed: Bools, quotas: Mapping[str, int], exclude_seen: bool) -> Flags:
         taken = self.seen.rows(users)
         if exclude_seen:
             allowed = allowed.copy()
@@ -130,6 +152,7 @@ class Index:
         covisited = (taken @ self._near).toarray()
         products = (taken @ self.factors) @ self.factors.T
         allowed = np.broadcast_to(allowed[0, order], allowed.shape) if allowed.strides[0] == 0 else allowed[:, order]
+        # In the order of SOURCES.
         found = union_of_sources(
             [(covisited[:, order], quotas["covisitation"]), (products[:, order], quotas["factors"])],
             [(self._popular, quotas["popularity"]), (self._newest, quotas["newest"])],
@@ -138,6 +161,13 @@ class Index:
         named = np.zeros_like(found)
         named[:, order] = found
         return named
+
+
+def source_of(flags: Flags) -> list[str]:
+    """The first of `SOURCES` that names each item, shape (items,); every item is named by one."""
+    # The lowest bit that is set, of which the place is the exponent.
+    lowest = flags & -flags.astype(np.int16)
+    return [SOURCES[place] for place in np.log2(lowest).astype(np.int64).tolist()]
 
 
 def _best_first(scores: NDArray[np.floating]) -> Ints:

@@ -59,22 +59,26 @@ def best_of_one_order(places: Ints, allowed: Bools, *, quota: int) -> Bools:
     return best
 
 
+Flags = NDArray[np.uint8]
+"""One bit a source, the first source's lowest: 0 is an item that no source names."""
+
+
 def union_of_sources(
     sources: list[tuple[NDArray[np.floating], int]], orders: list[tuple[Ints, int]], allowed: Bools
-) -> Bools:
-    """Marks what at least one source names, shape (users, items).
+) -> Flags:
+    """Which sources name what, shape (users, items); `sources` come before `orders`, at most 8 together.
 
     Args:
         sources: Scores of shape (users, items), each with its quota. Scores <= 0 name nothing.
         orders: Items, best first, of sources that say the same to everyone, each with its quota.
         allowed: Shape (users, items); what may be shown to whom.
     """
-    named = np.zeros(allowed.shape, dtype=bool)
-    for scores, quota in sources:
+    named: Flags = np.zeros(allowed.shape, dtype=np.uint8)
+    for place, (scores, quota) in enumerate(sources):
         usable = np.where(allowed & (scores > 0), scores, -np.inf)
-        named |= best_of_rows(usable, quota=quota)
+        named |= best_of_rows(usable, quota=quota).view(np.uint8) << np.uint8(place)
     # What may be shown is most often the same for all, and its rows are then one row in memory.
     rows = allowed[:1] if allowed.strides[0] == 0 else allowed
-    for places, quota in orders:
-        named |= best_of_one_order(places, rows, quota=quota)
+    for place, (places, quota) in enumerate(orders, start=len(sources)):
+        named |= best_of_one_order(places, rows, quota=quota).view(np.uint8) << np.uint8(place)
     return named

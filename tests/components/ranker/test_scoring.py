@@ -12,6 +12,7 @@ import pytest
 
 from components.dataset.reading import open_dataset
 from components.errors import FaultyInputError, InputError
+from components.ranker.candidates.index import SOURCES
 from components.ranker.scoring import LoadedRanker
 
 
@@ -108,6 +109,15 @@ def test_recommending_is_ranking_what_was_retrieved(purchases):
     user = next(iter(purchases._users))
     whole = purchases.recommend(user, k=1000)
     assert purchases.rank(user, names(whole), k=1000) == whole
+
+
+def test_each_place_says_where_its_item_comes_from(purchases):
+    user = purchases.user_ids[0]
+    shown = purchases.show(user, None, k=50)
+    assert {one.source for one in shown} <= set(SOURCES)
+    assert {one.source for one in purchases.show(None, None, k=50)} <= {"popularity", "newest"}
+    assert {one.source for one in purchases.show(user, [one.item_id for one in shown], k=50)} == {"given"}
+    assert "covisitation" in {one.source for one in shown}
 
 
 def test_more_threads_give_the_same_answer(sampled, purchases):

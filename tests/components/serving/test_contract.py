@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.ranker.candidates.index import SOURCES
+from components.ranker.scoring import GIVEN
 from components.serving import contract
 from components.serving.contract import FALLBACKS, STAGES, UNSCORED
 
@@ -23,6 +24,6 @@ def test_what_the_model_did_not_order_is_a_reason_too() -> None:
 
 
 def test_sources_and_stages_are_names_of_one_meaning() -> None:
-    places = [contract.GIVEN, contract.FALLBACK, *SOURCES]
+    places = [GIVEN, contract.FALLBACK, *SOURCES]
     assert len(set(places)) == len(places)
     assert len(set(STAGES)) == len(STAGES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from components.dataset.covisitation import cosine_neighbours
 from components.errors import InputError
 from components.ranker.candidates.factors import item_factors
-from components.ranker.candidates.index import SOURCES, fit_index, open_index, save_index
+from components.ranker.candidates.index import SOURCES, fit_index, open_index, save_index, source_of
 from components.ranker.candidates.interactions import Interactions, distinct_users, seen_items
 from components.ranker.candidates.popularity import decayed_popularity
 from components.ranker.candidates.union import best_of_one_order, best_of_rows
@@ -142,6 +142,18 @@ def test_candidates_are_eligible_unseen_and_listed_once(shop):
 def test_each_source_names_no_more_than_its_quota(shop):
     for source in SOURCES:
         assert all(len(found) <= 2 for found in ask(shop, range(USERS), **{source: 2}))
+
+
+def test_an_item_is_told_by_every_source_that_would_name_it_alone_and_called_by_the_first(shop):
+    users, quotas = np.arange(USERS, dtype=np.int32), dict.fromkeys(SOURCES, 3)
+    starts, items, flags = shop.named_candidates(users, bucket=10, quotas=quotas, exclude_seen=True)
+    alone = [ask(shop, users, **{source: 3}) for source in SOURCES]
+    for user, (begin, end) in enumerate(pairwise(starts)):
+        called = source_of(flags[begin:end])
+        for item, bits, source in zip(items[begin:end].tolist(), flags[begin:end].tolist(), called, strict=True):
+            naming = [place for place in range(len(SOURCES)) if item in alone[place][user]]
+            assert [place for place in range(len(SOURCES)) if bits >> place & 1] == naming
+            assert source == SOURCES[naming[0]]
 
 
 def test_an_unknown_user_is_given_what_is_popular_and_what_is_new(shop):
