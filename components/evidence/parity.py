@@ -85,7 +85,7 @@ def compare_lists(
     at = order[place[known]]
     apart = np.abs(served_scores[known].astype(np.float64) - scores[at])
     difference = float(np.where(np.isfinite(apart), apart, math.inf).max()) if apart.size else math.nan
-    if not known.all() or len(served) != len(shown) or not np.array_equal(np.sort(at), np.sort(shown)):
+    if not known.all() or not np.array_equal(np.sort(at), np.sort(shown)):
         return ListParity(difference, same=False, swapped=False)
     if np.array_equal(at, shown):
         return ListParity(difference, same=True, swapped=False)
