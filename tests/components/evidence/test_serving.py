@@ -122,14 +122,16 @@ def test_a_guard_ends_as_its_program_does() -> None:
 
 @pytest.mark.integration
 def test_the_service_is_gone_when_the_measuring_process_is_killed(
-    run: Run, repository: Path, processes_of: ProcessesOf
+    run: Run, tmp_path: Path, repository: Path, processes_of: ProcessesOf
 ) -> None:
     code = (
         "import sys, time; from pathlib import Path; from components.evidence.serving import running\n"
         "with running(Path(sys.argv[1])): print('ready', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(run.ranker)]
-    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as asker:
+    # What is killed cannot remove its temporary folder.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=repository, env=environment, stdout=subprocess.PIPE, text=True) as asker:
         assert asker.stdout is not None
         assert asker.stdout.readline() == "ready\n"
         assert processes_of(run.ranker)
