@@ -1,0 +1,188 @@
+"""An ask becomes an answer, whatever goes wrong on the way: the ladder of what is shown instead.
+
+    scored list of the candidates                     as asked
+      none of them may be shown                    -> retrieved list, scored                   nothing_eligible
+      no source names anything                     -> what is popular                          nothing_retrieved
+      too little time is left to score             -> candidates, else what is popular         deadline
+      scoring raises                               -> candidates, else what is popular         failed
+
+Unknown users and items are no rung of their own: the model scores them by what it knows, and the answer says so. Every list,
+scored or not, keeps to the rules, to what the user has taken where that is excluded, and to the ask's own exclusions. So an
+answer is empty only where nothing in the catalogue may be shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from components.errors import InputError
+from components.ranker.contract import Explanation
+from components.ranker.scoring import LoadedRanker
+from components.serving.contract import (
+    DEADLINE,
+    FAILED,
+    FALLBACK,
+    FALLBACKS,
+    NOTHING_ELIGIBLE,
+    NOTHING_RETRIEVED,
+    UNEXPLAINED,
+    UNKNOWN_ITEMS,
+    UNKNOWN_USER,
+    Answer,
+    Ask,
+    Place,
+)
+from components.serving.pace import Pace
+
+_LOG = logging.getLogger("rankgate.serving")
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Course:
+    """What has happened to one ask so far."""
+
+    reasons: set[str]
+    stages: dict[str, float]
+
+
+class Answerer:
+    """Answers with an opened ranker; from one thread at a time, as the ranker itself."""
+
+    def __init__(self, ranker: LoadedRanker, *, release: str, arm: str, clock: Clock = time.monotonic) -> None:
+        """Work out the list to fall back on; a ranker that cannot even do that is not served.
+
+        Args:
+            ranker: The opened ranker.
+            release: Digest of its release, told in every answer.
+            arm: The rollout's arm, likewise.
+            clock: Seconds; deadlines are instants of it.
+        """
+        self._ranker, self._release, self._arm, self._clock = ranker, release, arm, clock
+        self._unscored = ranker.unscored_lists()
+        self._pace = Pace()
+
+    @property
+    def ranker(self) -> LoadedRanker:
+        """What is answered with."""
+        return self._ranker
+
+    def check(self, ask: Ask) -> None:
+        """Refuse what only the ranker can know to be wrong.
+
+        Raises:
+            InputError: If `k` is below 1 or the context names what the ranker was not trained with.
+        """
+        if ask.k < 1:
+            raise InputError(f"k: found {ask.k}; needed at least 1.")
+        known = self._ranker.context
+        if unknown := sorted(ask.context.keys() - set(known)):
+            raise InputError(
+                f"context: found {', '.join(unknown)}; needed one of: {', '.join(known) or 'none is used'}."
+            )
+
+    def answer(self, ask: Ask) -> Answer:
+        """The list to show, by the first rung of the ladder that holds.
+
+        Raises:
+            InputError: As `check`; nothing else is raised.
+        """
+        self.check(ask)
+        course = _Course(set(), {})
+        if ask.user_id is not None and not self._ranker.knows_user(ask.user_id):
+            course.reasons.add(UNKNOWN_USER)
+        if ask.candidates is not None and not self._ranker.knows_items(ask.candidates):
+            course.reasons.add(UNKNOWN_ITEMS)
+        places = self._scored(ask, course)
+        if places is None:
+            places = self._not_scored(ask, course)
+        explanations = self._explained(ask, places, course) if ask.explain else ()
+        return Answer(
+            request_id=ask.request_id,
+            places=places,
+            release=self._release,
+            arm=self._arm,
+            fallbacks=tuple(reason for reason in FALLBACKS if reason in course.reasons),
+            stages=course.stages,
+            explanations=explanations,
+        )
+
+    def _scored(self, ask: Ask, course: _Course) -> tuple[Place, ...] | None:
+        """The model's list; None where it has none to give."""
+        if ask.candidates is not None:
+            places = self._shown(ask, ask.candidates, course)
+            if places is None or places:
+                return places
+            course.reasons.add(NOTHING_ELIGIBLE)
+        places = self._shown(ask, None, course)
+        if places is None or places:
+            return places
+        course.reasons.add(NOTHING_RETRIEVED)
+        return None
+
+    def _shown(self, ask: Ask, candidates: Sequence[str] | None, course: _Course) -> tuple[Place, ...] | None:
+        """The model's list of these candidates; None where there was no time for it, or where it failed."""
+        kind: Hashable = (candidates is None, 0 if candidates is None else len(candidates).bit_length())
+        if not self._in_time(ask, kind):
+            course.reasons.add(DEADLINE)
+            return None
+        began = self._clock()
+        try:
+            shown = self._ranker.show(
+                ask.user_id, candidates, k=ask.k, context=ask.context, exclude=ask.exclude, request=ask.request_id
+            )
+        except Exception:
+            # Whatever it is, the client did nothing wrong (`check` has passed) and is owed a list.
+            _LOG.exception("scoring failed", extra={"request_id": ask.request_id})
+            course.reasons.add(FAILED)
+            return None
+        finally:
+            took = self._clock() - began
+            course.stages["score"] = course.stages.get("score", 0.0) + took
+        self._pace.took(kind, took)
+        return tuple(
+            Place(one.item_id, one.score, rank, one.propensity, one.explored, one.source)
+            for rank, one in enumerate(shown, start=1)
+        )
+
+    def _in_time(self, ask: Ask, kind: Hashable) -> bool:
+        if ask.deadline is None or self._clock() + self._pace.needed(kind) <= ask.deadline:
+            return True
+        self._pace.gave_up(kind)
+        return False
+
+    def _not_scored(self, ask: Ask, course: _Course) -> tuple[Place, ...]:
+        began = self._clock()
+        listed = []
+        if ask.candidates is not None and NOTHING_ELIGIBLE not in course.reasons:
+            listed = self._unscored.of_candidates(
+                ask.user_id, ask.candidates, k=ask.k, context=ask.context, exclude=ask.exclude
+            )
+            if not listed:
+                course.reasons.add(NOTHING_ELIGIBLE)
+        if not listed:
+            listed = self._unscored.of_catalogue(ask.user_id, k=ask.k, context=ask.context, exclude=ask.exclude)
+        course.stages["fallback"] = self._clock() - began
+        return tuple(
+            Place(one.item_id, one.score, rank, propensity=1.0, explored=False, source=FALLBACK)
+            for rank, one in enumerate(listed, start=1)
+        )
+
+    def _explained(self, ask: Ask, places: Sequence[Place], course: _Course) -> tuple[Explanation, ...]:
+        """Why each place has its score; nothing where the model did not give it."""
+        if any(place.source == FALLBACK for place in places):
+            course.reasons.add(UNEXPLAINED)
+            return ()
+        began = self._clock()
+        try:
+            return self._ranker.explain(ask.user_id, [place.item_id for place in places], context=ask.context)
+        except Exception:
+            _LOG.exception("explaining failed", extra={"request_id": ask.request_id})
+            course.reasons.add(UNEXPLAINED)
+            return ()
+        finally:
+            course.stages["explain"] = self._clock() - began
