@@ -10,8 +10,8 @@ from pathlib import Path
 
 import bentoml
 
-from bentos.ranker.answering import SETTINGS, Answering
-from bentos.ranker.content import reads_json_only
+from bentos.ranker.answering import SETTINGS, Answering, answers
+from bentos.ranker.application import Serving
 from components.errors import NotApprovedError
 from components.ranker.scoring import LoadedRanker
 
@@ -19,10 +19,12 @@ _RELEASE = Path(__file__).resolve().parents[2] / "release"
 """Where a bento holds its release."""
 
 
-@reads_json_only
+@answers
 @bentoml.service(name="rankgate-measured-ranker", **SETTINGS)
 class MeasuredService(Answering):
     """Answers with the ranker in the folder that RANKGATE_MEASURED_RANKER names."""
+
+    serving = Serving()
 
     def __init__(self) -> None:
         if "RANKGATE_RELEASE" in os.environ:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Longer lists and ids than a page could show are a mistake or an attack.
-_MOST_CANDIDATES = 1_000
-Identifier = Annotated[str, Field(min_length=1, max_length=256, coerce_numbers_to_str=True)]
+MOST_CANDIDATES = 1_000
+MOST_EXPLAINED = 50
+MOST_REQUESTS = 64
+MOST_PAIRS = 10_000
+"""Candidates in all requests of a batch together."""
+
+Identifier = Annotated[str, Field(strict=True, min_length=1, max_length=256)]
 Context = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]], Field(max_length=32)
+    dict[
+        Annotated[str, Field(strict=True, min_length=1, max_length=64)],
+        Annotated[str, Field(strict=True, max_length=256)],
+    ],
+    Field(max_length=32),
+]
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST_CANDIDATES)]
+Candidates = Annotated[
+    list[Identifier],
+    Field(
+        min_length=1,
+        max_length=MOST_CANDIDATES,
+        description="Items to order; one that comes twice is ranked once.",
+        examples=[["17", "4", "256"]],
+    ),
 ]
 
 
@@ -18,43 +37,146 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RankRequest(_Message):
-    """Rank these candidates for this user."""
-
+class _Request(_Message):
     user_id: Identifier | None = Field(
         default=None, description="Absent for a visitor who is not known.", examples=["u00042"]
     )
-    candidates: Annotated[
-        list[Identifier], Field(min_length=1, max_length=_MOST_CANDIDATES, examples=[["17", "4", "256"]])
-    ]
-    k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES)] = 20
-    context: Context = Field(default_factory=dict, description="Context of the request, such as device.")
-
-
-class RecommendRequest(_Message):
-    """Find candidates for this user, and rank them."""
-
-    user_id: Identifier | None = Field(
-        default=None, description="Absent for a visitor who is not known.", examples=["u00042"]
+    context: Context = Field(
+        default_factory=dict,
+        description="Context of the request, by the names that the ranker was trained with.",
+        examples=[{"device": "mobile"}],
     )
-    k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES)] = 20
-    context: Context = Field(default_factory=dict, description="Context of the request, such as device.")
+    request_id: Annotated[str, Field(strict=True, min_length=1, max_length=128)] | None = Field(
+        default=None,
+        description="The caller's own key of this request. The exploration slot draws by it, and only where it is given: the "
+        "same key draws the same. Without it the service makes one up.",
+        examples=["feed-2026-05-10-000017"],
+    )
+    deadline_ms: Annotated[float, Field(gt=0, le=60_000, strict=True, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Milliseconds from the arrival of the request within which the answer is wanted. Where scoring would take "
+        "longer the order of what is popular is used. Stands above the header X-Deadline-Ms.",
+        examples=[50],
+    )
+
+
+class _ListRequest(_Request):
+    k: Count = Field(default=20, description="Most places of the list.")
+    surface: Annotated[str, Field(strict=True, max_length=64, pattern=r"^[A-Za-z0-9._:-]*$")] = Field(
+        default="", description="Where the list will stand, for metrics and the exposure log.", examples=["home"]
+    )
+    exclude: Annotated[list[Identifier], Field(max_length=MOST_CANDIDATES)] = Field(
+        default_factory=list, description="Items that must not be shown this time.", examples=[["4711"]]
+    )
+
+
+class RankRequest(_ListRequest):
+    """Order these candidates for this user."""
+
+    candidates: Candidates
+
+
+class RecommendRequest(_ListRequest):
+    """Find candidates for this user, and order them."""
+
+
+class BatchedRequest(_ListRequest):
+    """One request of a batch: as to /rank where it has candidates, as to /recommend where it has none."""
+
+    candidates: Candidates | None = None
+
+
+class BatchRequest(_Message):
+    """Several requests, answered one by one in their order."""
+
+    requests: Annotated[list[BatchedRequest], Field(min_length=1, max_length=MOST_REQUESTS)]
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> BatchRequest:
+        pairs = sum(len(request.candidates or ()) for request in self.requests)
+        if pairs > MOST_PAIRS:
+            raise ValueError(f"at most {MOST_PAIRS} candidates in all requests together (found {pairs})")
+        return self
+
+
+class ExplainRequest(_Request):
+    """Say why these candidates have their scores for this user."""
+
+    candidates: Annotated[list[Identifier], Field(min_length=1, max_length=MOST_EXPLAINED, examples=[["17", "4"]])]
+    most: Annotated[int, Field(strict=True, ge=1, le=200)] = Field(
+        default=10, description="Features to name for each item, those of the largest effect."
+    )
 
 
 class RankedItem(_Message):
     """One place in the list."""
 
     item_id: str
-    score: float
-    rank: int
-    """1-based."""
+    score: float = Field(
+        description="Only differences within one list mean anything. Where the model did not order the list: minus the item's "
+        "place in the order of what is popular."
+    )
+    rank: int = Field(ge=1, description="From 1.")
+    source: Literal["given", "covisitation", "factors", "popularity", "newest", "fallback"] = Field(
+        description="Where the item comes from: the request, the first retrieval source that names it, or the fallback."
+    )
+    propensity: float = Field(
+        gt=0,
+        le=1,
+        description="Chance, given the request, that this item is shown at this rank. Log it with the exposure.",
+    )
+    explored: bool = Field(description="True for the item that the exploration slot drew.")
 
 
-class RankAnswer(_Message):
+class _Answer(_Message):
+    request_id: str
+    release: str = Field(description="Digest of the release that answered.")
+    arm: str = Field(description="Arm of the rollout that answered; empty outside of one.")
+    fallback: bool = Field(description="Whether anything was not as asked for; `fallbacks` says what.")
+    fallbacks: list[
+        Literal[
+            "unknown_user", "unknown_items", "missing_features", "nothing_eligible", "nothing_retrieved", "deadline",
+            "failed", "unexplained",
+        ]
+    ]  # fmt: skip
+
+
+class RankAnswer(_Answer):
     """The list, best first, and the release that made it."""
 
     items: list[RankedItem]
-    release: str
+
+
+class BatchAnswer(_Message):
+    """One answer for each request, in their order."""
+
+    answers: list[RankAnswer]
+
+
+class Share(_Message):
+    """What one feature's value did to the score."""
+
+    feature: str
+    value: str = Field(description="The value in words; `unknown` where there is none.")
+    effect: float = Field(description="Shapley value: added to the score, negative where taken off.")
+    words: str
+
+
+class ExplainedItem(_Message):
+    """Why an item has its score: base, effects and others add up to it."""
+
+    item_id: str
+    score: float
+    rank: int = Field(ge=1)
+    base: float = Field(description="The score expected before any feature is looked at.")
+    contributions: list[Share] = Field(description="The features of the largest effect, that one first.")
+    others: float = Field(description="The effects of all other features, summed.")
+
+
+class ExplainAnswer(_Answer):
+    """Why each item has its score, best first; empty with the reason `unexplained` where the model did not score it."""
+
+    items: list[ExplainedItem]
 
 
 class ReleaseAnswer(_Message):
@@ -65,5 +187,17 @@ class ReleaseAnswer(_Message):
     ranker: str
     approver: str
     decided_at: str
-    latest_bucket_start: str
-    """Features know events before this moment; ISO 8601, UTC."""
+    latest_bucket_start: str = Field(description="Features know events before this moment; ISO 8601, UTC.")
+    arm: str
+
+
+class Refusal(_Message):
+    """Why a request was not answered: the field, what was found, what was needed."""
+
+    error: str
+
+
+class Health(_Message):
+    """What a probe reads."""
+
+    status: Literal["live", "ready"]

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from components.errors import InputError
+from components.errors import Fault, FaultyInputError
 from components.ranker.contract import Explanation
 from components.ranker.scoring import LoadedRanker
 from components.serving.contract import (
@@ -71,27 +71,34 @@ class Answerer:
         """What is answered with."""
         return self._ranker
 
-    def check(self, ask: Ask) -> None:
-        """Refuse what only the ranker can know to be wrong.
+    @property
+    def release(self) -> str:
+        """Digest of the release that answers."""
+        return self._release
 
-        Raises:
-            InputError: If `k` is below 1 or the context names what the ranker was not trained with.
-        """
+    @property
+    def arm(self) -> str:
+        """The rollout's arm that answers."""
+        return self._arm
+
+    def faults(self, ask: Ask) -> list[Fault]:
+        """What is wrong with an ask, by its fields; of what only the ranker can know too."""
+        found = []
         if ask.k < 1:
-            raise InputError(f"k: found {ask.k}; needed at least 1.")
+            found.append(Fault("k", str(ask.k), "at least 1"))
         known = self._ranker.context
         if unknown := sorted(ask.context.keys() - set(known)):
-            raise InputError(
-                f"context: found {', '.join(unknown)}; needed one of: {', '.join(known) or 'none is used'}."
-            )
+            found.append(Fault("context", ", ".join(unknown), f"one of: {', '.join(known) or 'none is used'}"))
+        return found
 
     def answer(self, ask: Ask) -> Answer:
         """The list to show, by the first rung of the ladder that holds.
 
         Raises:
-            InputError: As `check`; nothing else is raised.
+            FaultyInputError: If the ask has `faults`; nothing else is raised.
         """
-        self.check(ask)
+        if faults := self.faults(ask):
+            raise FaultyInputError(f"request {ask.request_id}", faults)
         course = _Course(set(), {})
         if ask.user_id is not None and not self._ranker.knows_user(ask.user_id):
             course.reasons.add(UNKNOWN_USER)
@@ -133,10 +140,15 @@ class Answerer:
         began = self._clock()
         try:
             shown = self._ranker.show(
-                ask.user_id, candidates, k=ask.k, context=ask.context, exclude=ask.exclude, request=ask.request_id
+                ask.user_id,
+                candidates,
+                k=ask.k,
+                context=ask.context,
+                exclude=ask.exclude,
+                request=ask.request_id if ask.explore else None,
             )
         except Exception:
-            # Whatever it is, the client did nothing wrong (`check` has passed) and is owed a list.
+            # Whatever it is, the client did nothing wrong (it has no `faults`) and is owed a list.
             _LOG.exception("scoring failed", extra={"request_id": ask.request_id})
             course.reasons.add(FAILED)
             return None

@@ -67,6 +67,8 @@ class Ask:
     deadline: float | None = None
     """Instant of `time.monotonic` by which the answer is wanted."""
     explain: bool = False
+    explore: bool = True
+    """Whether the exploration slot may draw; callers that gave no key of their own could not join its outcome to the draw."""
 
 
 @dataclass(frozen=True, slots=True)

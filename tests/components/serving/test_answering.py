@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.errors import InputError
+from components.errors import FaultyInputError, InputError
 from components.ranker.candidates.index import SOURCES
 from components.ranker.contract import AttributeRule, Exploration, RerankRules
 from components.ranker.scoring import LoadedRanker
@@ -279,8 +279,16 @@ def test_a_list_that_cannot_be_explained_is_shown_all_the_same(ranker: LoadedRan
     ("said", "named"), [({"k": 0}, "k: found 0"), ({"context": {"devise": "x"}}, "context: found devise")]
 )
 def test_what_only_the_ranker_can_know_to_be_wrong_is_refused(shop: Answerer, said: dict[str, Any], named: str) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(FaultyInputError, match=named) as refused:
         shop.answer(ask(**said))
+    assert list(refused.value.faults) == shop.faults(ask(**said))
+
+
+def test_who_gave_no_key_is_shown_the_list_without_the_draw(changed: Any) -> None:
+    held = answerer(changed(rerank=replace(NO_RULES, window=5, exploration=Exploration(1.0, (2,), 8, 0))))
+    assert [p.explored for p in held.answer(ask(k=3)).places] == [False, True, False]
+    plain = held.answer(ask(k=3, explore=False)).places
+    assert [(p.explored, p.propensity) for p in plain] == [(False, 1.0)] * 3
 
 
 def test_the_same_request_draws_the_same_and_tells_its_propensities(changed: Any) -> None:
@@ -298,9 +306,9 @@ def test_the_same_request_draws_the_same_and_tells_its_propensities(changed: Any
 
 
 @pytest.fixture(scope="module")
-def strict(ranker: LoadedRanker, ranker_folder: Path, changed: Any) -> LoadedRanker:
+def strict(ranker: LoadedRanker, small_ranker: Path, changed: Any) -> LoadedRanker:
     """Blocked ids, an excluded price, a cap, what was taken before: everything that can shorten a list."""
-    cheap = pc.min(pq.read_table(ranker_folder / "items.parquet")["price"]).as_py()
+    cheap = pc.min(pq.read_table(small_ranker / "items.parquet")["price"]).as_py()
     blocked = tuple(ranker.item_ids[::7])
     return changed(
         rerank=RerankRules(
