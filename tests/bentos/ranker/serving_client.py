@@ -61,6 +61,11 @@ def request(path: str, body: bytes, *, headers: Sequence[tuple[str, str]] = ()) 
     return "\r\n".join(lines).encode("latin-1") + _HEAD_END + body
 
 
+def reading(path: str) -> bytes:
+    """A GET as it goes over the wire."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode("latin-1")
+
+
 class _Connection:
     """One connection and what has arrived of its answer."""
 
