@@ -6,7 +6,10 @@ import gc
 import os
 from typing import Any
 
+import bentoml
+
 from bentos.ranker.application import Application, Serving
+from bentos.ranker.draining import drain_on_sigterm, drain_seconds
 from components.approval.contract import Release
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
@@ -33,6 +36,8 @@ class Answering:
     """Answers with an opened ranker; the service that inherits this says what it opens."""
 
     serving: Serving
+    drain = 5.0
+    """Seconds from SIGTERM to the end of accepting, unless the environment says otherwise."""
 
     def open(self, ranker: LoadedRanker, release: Release | None) -> None:
         """Serve this ranker, of this release where there is one."""
@@ -41,10 +46,16 @@ class Answering:
         )
         warm_up(answerer)
         self.serving.release, self.serving.answerer = release, answerer
+        self._drain = drain_seconds(self.drain)
         # What has been loaded stays: without this the collector walks through all of it again and again.
         gc.collect()
         gc.freeze()
         self.serving.ready = True
+
+    @bentoml.on_startup
+    async def ending(self) -> None:
+        """Within the server's loop, which has its handlers by now."""
+        drain_on_sigterm(self.serving, self._drain)
 
 
 def warm_up(answerer: Answerer) -> None:

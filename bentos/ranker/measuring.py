@@ -25,6 +25,7 @@ class MeasuredService(Answering):
     """Answers with the ranker in the folder that RANKGATE_MEASURED_RANKER names."""
 
     serving = Serving()
+    drain = 0.0
 
     def __init__(self) -> None:
         if "RANKGATE_RELEASE" in os.environ:
