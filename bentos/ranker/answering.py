@@ -13,7 +13,6 @@ from bentos.ranker.draining import drain_on_sigterm, drain_seconds
 from components.approval.contract import Release
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
-from components.serving.contract import Ask
 
 UNRELEASED = "unreleased"
 """What a measured candidate answers in place of a release's digest."""
@@ -29,7 +28,6 @@ SETTINGS: dict[str, Any] = {
     "logging": {"access": {"enabled": False}},
     "tracing": {"excluded_urls": [".*"]},
 }
-_WARM_UP = 20
 
 
 class Answering:
@@ -44,7 +42,7 @@ class Answering:
         answerer = Answerer(
             ranker, release=release.digest if release else UNRELEASED, arm=os.environ.get(ARM_VARIABLE, "")
         )
-        warm_up(answerer)
+        answerer.warm_up()
         self.serving.release, self.serving.answerer = release, answerer
         self._drain = drain_seconds(self.drain)
         # What has been loaded stays: without this the collector walks through all of it again and again.
@@ -56,17 +54,6 @@ class Answering:
     async def ending(self) -> None:
         """Within the server's loop, which has its handlers by now."""
         drain_on_sigterm(self.serving, self._drain)
-
-
-def warm_up(answerer: Answerer) -> None:
-    """Go through every way of answering until the first client finds them warm."""
-    items = tuple(answerer.ranker.item_ids[:100])
-    user = next(iter(answerer.ranker.user_ids), None)
-    for number in range(_WARM_UP):
-        for who in (None, user):
-            answerer.answer(Ask(f"warm-{number}", who, None, 20))
-            answerer.answer(Ask(f"warm-{number}", who, items, 20))
-    answerer.answer(Ask("warm", user, items[:5], 5, explain=True))
 
 
 def answers(service: Any) -> Any:

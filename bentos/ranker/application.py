@@ -67,6 +67,7 @@ class Serving:
         self.release: Release | None = None
         self.ready = False
         self.draining = False
+        self._document: tuple[tuple[str, ...], bytes] | None = None
 
     def opened(self) -> Answerer:
         """The answerer.
@@ -78,6 +79,13 @@ class Serving:
             raise RefusedError(503, Fault("service", "no ranker opened yet", "to be ready", "Ask /readyz before."))
         return self.answerer
 
+    def document(self) -> bytes:
+        """The OpenAPI document, with the context that the ranker knows; made when it is first asked for."""
+        context = self.opened().ranker.context
+        if self._document is None or self._document[0] != context:
+            self._document = context, json.dumps(document(context), ensure_ascii=False).encode()
+        return self._document[1]
+
 
 @dataclass(frozen=True, slots=True)
 class _Headers:
@@ -85,7 +93,7 @@ class _Headers:
 
     kind: bytes
     length: bytes
-    deadline: bytes
+    deadline: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,6 @@ class Application:
             **{path: {"GET": handler, "HEAD": handler} for path, handler in reads.items()},
             "/release": {"GET": self._release, "HEAD": self._release, "POST": self._release},
         }
-        self._document = json.dumps(document(), ensure_ascii=False).encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -249,7 +256,7 @@ class Application:
         return _Reply(generate_latest(REGISTRY), CONTENT_TYPE_LATEST.encode())
 
     async def _openapi(self, _: Message, __: Receive) -> _Reply:
-        return _Reply(self._document)
+        return _Reply(self._serving.document())
 
 
 class _GoneError(Exception):
@@ -257,7 +264,8 @@ class _GoneError(Exception):
 
 
 def _headers_of(scope: Message) -> _Headers:
-    kind = length = deadline = b""
+    kind = length = b""
+    deadline = None
     for name, value in scope["headers"]:
         if name == b"content-type":
             kind = value
@@ -328,11 +336,9 @@ def _parsed(model: type[Request], body: bytes) -> Request:
 
 
 def _deadline(asked: float | None, headers: _Headers, arrived: float) -> float | None:
-    if asked is None:
-        if not headers.deadline:
-            return None
-        asked = _milliseconds(headers.deadline)
-    return arrived + asked / 1000.0
+    said = None if headers.deadline is None else _milliseconds(headers.deadline)
+    milliseconds = said if asked is None else asked
+    return None if milliseconds is None else arrived + milliseconds / 1000.0
 
 
 def _milliseconds(text: bytes) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 # Longer lists and ids than a page could show are a mistake or an attack.
 MOST_CANDIDATES = 1_000
@@ -21,7 +21,14 @@ Context = Annotated[
     ],
     Field(max_length=32),
 ]
-Count = Annotated[int, Field(strict=True, ge=1, le=MOST_CANDIDATES)]
+
+
+def _whole(value: object) -> object:
+    """JSON knows no whole numbers: 20.0 is one too. `true` and `"20"` are none."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST_CANDIDATES), BeforeValidator(_whole)]
 Candidates = Annotated[
     list[Identifier],
     Field(
@@ -44,7 +51,6 @@ class _Request(_Message):
     context: Context = Field(
         default_factory=dict,
         description="Context of the request, by the names that the ranker was trained with.",
-        examples=[{"device": "mobile"}],
     )
     request_id: Annotated[str, Field(strict=True, min_length=1, max_length=128)] | None = Field(
         default=None,
@@ -103,7 +109,7 @@ class ExplainRequest(_Request):
     """Say why these candidates have their scores for this user."""
 
     candidates: Annotated[list[Identifier], Field(min_length=1, max_length=MOST_EXPLAINED, examples=[["17", "4"]])]
-    most: Annotated[int, Field(strict=True, ge=1, le=200)] = Field(
+    most: Annotated[int, Field(strict=True, ge=1, le=200), BeforeValidator(_whole)] = Field(
         default=10, description="Features to name for each item, those of the largest effect."
     )
 

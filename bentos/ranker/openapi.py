@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +93,12 @@ _DEADLINE: dict[str, Any] = {
 }
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def document(context: Sequence[str]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document.
+
+    Args:
+        context: Names that a request's context may have: of the one ranker that answers.
+    """
     models = {model for lists in _LISTS for model in (lists.asked, lists.answered)}
     models |= {ReleaseAnswer, Refusal, Health}
     ordered = sorted(models, key=lambda model: model.__name__)
@@ -140,8 +145,24 @@ def document() -> dict[str, Any]:
                 }
             },
         },
-        "components": {"schemas": definitions["$defs"]},
+        "components": {"schemas": {name: _with_context(one, context) for name, one in definitions["$defs"].items()}},
     }
+
+
+def _with_context(schema: dict[str, Any], context: Sequence[str]) -> dict[str, Any]:
+    """A model's schema that knows which names its context may have."""
+    declared = schema.get("properties", {}).get("context")
+    if declared is None:
+        return schema
+    values = declared["additionalProperties"]
+    known = {
+        "type": "object",
+        "properties": dict.fromkeys(context, values),
+        "additionalProperties": False,
+        "description": declared["description"],
+        "title": declared["title"],
+    }
+    return {**schema, "properties": {**schema["properties"], "context": known}}
 
 
 def _operation(lists: _Lists) -> dict[str, Any]:

@@ -39,6 +39,9 @@ from components.serving.pace import Pace
 
 _LOG = logging.getLogger("rankgate.serving")
 
+_WARM_ROUNDS = 20
+_WARM_ITEMS = 100
+
 Clock = Callable[[], float]
 
 
@@ -90,6 +93,16 @@ class Answerer:
         if unknown := sorted(ask.context.keys() - set(known)):
             found.append(Fault("context", ", ".join(unknown), f"one of: {', '.join(known) or 'none is used'}"))
         return found
+
+    def warm_up(self) -> None:
+        """Go through every way of answering, until the first client finds them warm and deadlines an estimate."""
+        items = tuple(self._ranker.item_ids[:_WARM_ITEMS])
+        user = next(iter(self._ranker.user_ids), None)
+        for number in range(_WARM_ROUNDS):
+            for who in (None, user):
+                self.answer(Ask(f"warm-{number}", who, None, 20))
+                self.answer(Ask(f"warm-{number}", who, items, 20))
+        self.answer(Ask("warm", user, items[:5], 5, explain=True))
 
     def answer(self, ask: Ask) -> Answer:
         """The list to show, by the first rung of the ladder that holds.

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from bentos.ranker import application
-from bentos.ranker.answering import warm_up
 from bentos.ranker.application import MOST_BYTES, Application, Message, Receive, Send, Serving
 from bentos.ranker.messages import MOST_PAIRS, BatchAnswer, ExplainAnswer, RankAnswer, ReleaseAnswer
 from components.evidence.malformed import Malformed, malformed_requests
@@ -90,7 +89,7 @@ async def inner(scope: Message, receive: Receive, send: Send) -> None:
 def served(ranker: LoadedRanker) -> tuple[Client, Serving]:
     serving = Serving()
     serving.answerer = Answerer(ranker, release="d" * 64, arm="canary")
-    warm_up(serving.answerer)
+    serving.answerer.warm_up()
     serving.ready = True
     return Client(Application(inner, serving=serving)), serving
 
@@ -209,11 +208,12 @@ def test_a_deadline_is_taken_from_the_field_then_from_the_header(client: Client)
     assert not late({})
 
 
-@pytest.mark.parametrize("said", ["soon", "-1", "0", "nan", "inf", "60001", "1e400", "é"])
+@pytest.mark.parametrize("said", ["", "soon", "-1", "0", "nan", "inf", "60001", "1e400", "é"])
 def test_a_deadline_that_is_none_is_refused(client: Client, said: str) -> None:
-    answer = client.post("/recommend", {}, **{"x-deadline-ms": said})
-    assert answer.status == 400
-    assert answer.error.startswith("x-deadline-ms: found ")
+    for asked in ({}, {"deadline_ms": 50}):
+        answer = client.post("/recommend", asked, **{"x-deadline-ms": said})
+        assert answer.status == 400
+        assert answer.error.startswith("x-deadline-ms: found ")
 
 
 @pytest.mark.parametrize("wrong", malformed_requests("10008"), ids=lambda wrong: wrong.what)
@@ -243,6 +243,12 @@ def test_what_a_measurement_sends_wrong_is_refused_by_field(client: Client, wron
 def test_a_refusal_says_what_was_found_and_needed(client: Client, said: dict[str, Any], error: str) -> None:
     answer = client.post("/rank", {"candidates": ["10008"], **said})
     assert (answer.status, answer.error) == (400, error)
+
+
+def test_a_whole_number_may_be_written_with_a_point(client: Client) -> None:
+    assert len(client.send("POST", "/recommend", b'{"k": 3.0}', headers=JSON).json()["items"]) == 3
+    for wrong in (b"3.5", b"1e300", b"1e400", b"true", b'"3"'):
+        assert client.send("POST", "/recommend", b'{"k": %b}' % wrong, headers=JSON).error.startswith("k: found ")
 
 
 def test_all_faults_of_a_request_are_told_at_once_up_to_five(client: Client) -> None:
@@ -344,7 +350,12 @@ def test_what_fails_inside_is_answered_without_its_place_and_logged_with_it(
 def test_until_a_ranker_is_open_there_is_life_but_no_list(ranker: LoadedRanker) -> None:
     client = Client(Application(inner, serving=Serving()))
     assert client.send("GET", "/livez").json() == {"status": "live"}
-    for method, path in (("GET", "/readyz"), ("POST", "/recommend"), ("GET", "/release")):
+    for method, path in (
+        ("GET", "/readyz"),
+        ("POST", "/recommend"),
+        ("GET", "/release"),
+        ("GET", "/openapi.json"),
+    ):
         answer = client.send(method, path, b"{}" if method == "POST" else b"")
         assert answer.status == 503
         assert "found no ranker" in answer.error
@@ -394,6 +405,8 @@ def test_the_document_describes_the_routes_that_there_are_and_its_examples_hold(
     document = client.send("GET", "/openapi.json").json()
     known = {path: {method.lower() for method in held} - {"head"} for path, held in client.app._routes.items()}
     assert {path: set(held) for path, held in document["paths"].items()} == known
+    asked = [document["components"]["schemas"][name] for name in ("RankRequest", "BatchedRequest", "ExplainRequest")]
+    assert [set(one["properties"]["context"]["properties"]) for one in asked] == [{"device"}] * 3
     examples = list(_examples(document))
     assert len(examples) >= 12
     for model, example in examples:

@@ -237,6 +237,17 @@ def test_a_service_that_was_slow_once_scores_again(ranker: LoadedRanker) -> None
     assert answers[-100:] == [()] * 100
 
 
+def test_once_warm_there_is_an_estimate_to_hold_a_deadline_against(ranker: LoadedRanker) -> None:
+    hands = Hands()
+    slow = Slow(ranker, hands, iter([0.010] * 1_000))
+    held = answerer(slow, clock=hands)
+    held.warm_up()
+    scored = slow.scored
+    assert held.answer(ask(ranker.item_ids[:100], deadline=hands.now + 0.005)).fallbacks == (DEADLINE,)
+    assert held.answer(ask(deadline=hands.now + 0.005)).fallbacks == (DEADLINE,)
+    assert slow.scored == scored
+
+
 def test_an_ask_without_deadline_waits(ranker: LoadedRanker) -> None:
     hands = Hands()
     held = answerer(Slow(ranker, hands, iter([90.0, 90.0])), clock=hands)
