@@ -107,6 +107,10 @@ class _Connection:
             self.needed = end + len(_HEAD_END) + length
         return len(self.buffer) >= self.needed
 
+    def is_stale(self) -> bool:
+        """Whether the other side has closed it while it was idle; whoever keeps connections must look before each use."""
+        return bool(select.select([self.socket], [], [], 0)[0])
+
     def body(self) -> bytes:
         return bytes(self.buffer[self.buffer.find(_HEAD_END) + len(_HEAD_END) : self.needed])
 
@@ -215,7 +219,7 @@ def paced(
     rate: float,
     seconds: float,
     connections: int = 16,
-    tell: Callable[[float, float], None] | None = None,
+    tell: Callable[[float, float, int], None] | None = None,
 ) -> Sample:
     """Send at a steady rate and count from when each was due; a connection that breaks is opened anew.
 
@@ -225,7 +229,7 @@ def paced(
         rate: Requests a second.
         seconds: How long they come due.
         connections: Most in flight at once; what is due beyond them waits, and its time runs.
-        tell: Told the moment and the seconds of each answer of status 200.
+        tell: Told the moment and the seconds of each answer of status 200, and how many other requests are in flight.
     """
     found = Sample()
     poll = select.epoll()
@@ -274,13 +278,15 @@ def paced(
             if now > began + seconds + 30:
                 break
             while due and free:
-                one = free.pop()
-                moment = due.popleft()
+                if free[-1].is_stale():
+                    drop(free[-1])
+                    continue
+                one, moment = free.pop(), due.popleft()
                 try:
                     one.send(contents[place % len(contents)], moment)
-                    place += 1
                 except OSError:
                     drop(one)
+                place += 1
             wait = began + scheduled / rate - time.perf_counter() if scheduled < planned else 1.0
             for file, _ in poll.poll(min(max(wait, 0.0), 0.02 if lost else 1.0)):
                 one = by_file.get(file)
@@ -294,7 +300,7 @@ def paced(
                 if whole:
                     now = time.perf_counter()
                     if tell is not None and one.status == 200:
-                        tell(now, now - one.began)
+                        tell(now, now - one.began, connections - lost - len(free) - 1)
                     _note(found, one, now)
                     one.next()
                     free.append(one)

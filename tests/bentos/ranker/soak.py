@@ -1,0 +1,286 @@
+"""Holds the service at half of what it can, for minutes, then kills its worker under load; `task soak:serving`.
+
+    python tests/bentos/ranker/soak.py [--minutes 10] [--kills 3] [--json FILE]
+
+The requests are all different: known users and users that nobody has heard of, items that come and go, a request id each, and
+one in a hundred is wrong, so that whatever is kept by user, request, item or fault would show as memory. Memory is read once
+a second; its slope after the first tenth has an interval that heeds how much one second is like the next. Latency counts from
+when a request was due.
+
+Each kill is `kill -9` of the process that answers, at the same rate. Lost is a request that was sent and never answered; no more
+may be lost than were in flight at that moment. Ends with 1 where memory grew, an answer was 500 or above, or more was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from serving_client import Sample, ask, closed, paced, reading, request
+from serving_processes import Server, cores, pinned
+from serving_world import Size, ranker_of, work_folder
+
+from components.evidence.serving import running
+from components.ranker.scoring import LoadedRanker
+
+CONNECTIONS = 16
+GROWTH = 0.01
+"""Share of its memory that a service may grow by during a soak before it is called growth, whatever the interval says."""
+_WRONG_EVERY, _STRANGER_EVERY = 100, 20
+_STRETCHES = 10
+_CALM = 0.1
+"""Share of a soak at its beginning that memory is not judged by."""
+
+
+class Traffic(Sequence[bytes]):
+    """Requests that are all different, made as they are asked for; the same place gives the same request."""
+
+    def __init__(self, ranker: Path, *, candidates: int = 100, seed: int = 0) -> None:
+        opened = LoadedRanker.open(ranker)
+        self._users, self._items = opened.user_ids, np.array(opened.item_ids, dtype=object)
+        self._candidates, self._seed = min(candidates, len(self._items)), seed
+
+    def __len__(self) -> int:
+        return 2**31
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        rng = np.random.default_rng((self._seed, place))
+        stranger = place % _STRANGER_EVERY == 1
+        body: dict[str, Any] = {
+            "user_id": f"stranger-{place}" if stranger else self._users[int(rng.integers(len(self._users)))],
+            "request_id": f"soak-{self._seed}-{place}",
+            "surface": ("home", "e-mail")[place % 2],
+            "k": 20,
+        }
+        if place % _WRONG_EVERY == 2:
+            return request("/rank", json.dumps({**body, f"unknown-{place}": place}).encode())
+        if place % 10 == 3:
+            return request("/recommend", json.dumps(body).encode())
+        drawn = self._items[rng.integers(len(self._items), size=self._candidates)].tolist()
+        return request("/rank", json.dumps({**body, "candidates": [*drawn, f"new-{place}"]}).encode())
+
+
+@dataclass(slots=True)
+class Soaked:
+    """What minutes of load did to the service."""
+
+    rate: float
+    seconds: float
+    answers: int
+    statuses: dict[int, int]
+    windows: list[dict[str, float]] = field(default_factory=list)
+    """p50, p99 and the longest of each tenth of the time, milliseconds from when due."""
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds since the start, bytes resident."""
+    slope: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Bytes a second, and its 95 % interval."""
+
+    @property
+    def failed(self) -> int:
+        """Requests that were lost or answered 500 or above."""
+        return sum(count for status, count in self.statuses.items() if status == 0 or status >= 500)
+
+    @property
+    def grew(self) -> bool:
+        """Memory rose, beyond what its own ups and downs explain and by more than `GROWTH` of it."""
+        slope, low, _ = self.slope
+        held = float(np.median([size for _, size in self.memory]))
+        return low > 0 and slope * self.seconds > GROWTH * held
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What one `kill -9` of the answering process cost."""
+
+    in_flight: int
+    """Requests that had been sent and not been answered when it was killed."""
+    lost: int
+    """Requests that were sent and never answered, in the whole time."""
+    failed: int
+    """Answers of 500 or above."""
+    answered: int
+    back_after: float
+    """Seconds from the kill until the next answer of 200."""
+    longest: float
+    """Seconds that the slowest request took from when it was due: it waited for the new process."""
+
+
+def soak(held: Server, traffic: Traffic, *, seconds: float, rate: float) -> Soaked:
+    """Ask at a steady rate, and watch."""
+    memory: list[tuple[float, int]] = []
+    done = threading.Event()
+    began = time.perf_counter()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            memory.append((time.perf_counter() - began, held.resident()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        sample = paced(held.port, traffic, rate=rate, seconds=seconds, connections=CONNECTIONS)
+    finally:
+        done.set()
+        watcher.join()
+    found = Soaked(rate, seconds, len(sample.seconds), dict(sample.statuses), windows_of(sample), memory)
+    calm = [(at, size) for at, size in memory if at >= _CALM * seconds]
+    if len(calm) > 10:
+        times, sizes = np.array(calm, dtype=np.float64).T
+        found.slope = slope_of(times, sizes)
+    return found
+
+
+def windows_of(sample: Sample, *, count: int = 10) -> list[dict[str, float]]:
+    """Latencies of each tenth of the time, by when requests were due."""
+    sent, taken = np.array(sample.sent), np.array(sample.seconds) * 1e3
+    if not len(sent):
+        return []
+    edges = np.linspace(sent.min(), sent.max(), count + 1)
+    parts = [taken[part] for part in np.array_split(np.argsort(sent), np.searchsorted(np.sort(sent), edges[1:-1]))]
+    return [
+        {"p50": float(np.median(part)), "p99": float(np.percentile(part, 99)), "longest": float(part.max())}
+        for part in parts
+        if len(part)
+    ]
+
+
+def slope_of(times: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Least-squares slope through the means of ten stretches, and its 95 % interval.
+
+    One second's memory is much like the next one's; means of stretches are less so, and Student's t knows how few they are.
+
+    Args:
+        times: Shape (n,), n at least 10.
+        values: Shape (n,).
+    """
+    parts = np.array_split(np.arange(len(times)), _STRETCHES)
+    fitted = stats.linregress([times[part].mean() for part in parts], [values[part].mean() for part in parts])
+    half = float(stats.t.ppf(0.975, _STRETCHES - 2) * fitted.stderr)
+    return float(fitted.slope), float(fitted.slope) - half, float(fitted.slope) + half
+
+
+def kill_worker(held: Server, traffic: Traffic, *, rate: float, before: float = 2.0, after: float = 20.0) -> Killed:
+    """Ask at a steady rate, kill the process that answers, go on asking."""
+    began = time.perf_counter()
+    killed: list[tuple[float, int]] = []
+    back: list[float] = []
+
+    def tell(now: float, _: float, in_flight: int) -> None:
+        if not killed and now >= began + before:
+            # Nothing is sent until it is dead: what is in flight then is all that may be lost.
+            kill(held.busiest())
+            killed.append((time.perf_counter(), in_flight))
+        elif killed and not back and now > killed[0][0] + 0.05:
+            # What the killed process had already sent is read within this time.
+            back.append(now - killed[0][0])
+
+    sample = paced(held.port, traffic, rate=rate, seconds=before + after, connections=CONNECTIONS, tell=tell)
+    return Killed(
+        in_flight=killed[0][1] if killed else 0,
+        lost=sample.statuses[0],
+        failed=sum(count for status, count in sample.statuses.items() if status >= 500),
+        answered=len(sample.seconds),
+        back_after=back[0] if back else float("inf"),
+        longest=max(sample.seconds, default=float("nan")),
+    )
+
+
+def kill(pid: int) -> None:
+    """Kill a process and wait until it is dead: its sockets are closed by the last of its threads."""
+    os.kill(pid, signal.SIGKILL)
+    with suppress(OSError):
+        while len(list(Path(f"/proc/{pid}/task").iterdir())) > 1 or state_of(pid) not in "ZX":
+            time.sleep(0.001)
+
+
+def state_of(pid: int) -> str:
+    """A letter: R runs, Z is dead and was not waited for."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def is_ready(port: int) -> bool:
+    with suppress(OSError):
+        return ask(port, reading("/readyz"))[0] == 200
+    return False
+
+
+def main() -> None:
+    """Soak, kill, print, and say by the exit code whether anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--rate", type=float, help="requests a second; half of what is reached, without it")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    ranker = ranker_of(Size(), work=work_folder(), progress=lambda told: print(told, flush=True))
+    traffic = Traffic(ranker)
+    serving, asking = cores()
+    with pinned(serving):
+        service = running(ranker)
+        opened = service.__enter__()
+    try:
+        held = Server(opened.port, opened.pid, guarded=True, seconds_to_ready=opened.seconds_to_ready)
+        with pinned(asking):
+            few = [one for one in traffic[10_000:11_000] if b"unknown-" not in one]
+            most = closed(held.port, few, connections=8, seconds=5.0).rate
+            rate = given.rate or most / 2
+            print(f"{most:.0f} answers/s at most; {rate:.0f}/s for {given.minutes:g} minutes", flush=True)
+            soaked = soak(held, traffic, seconds=given.minutes * 60, rate=rate)
+            print(told_of(soaked), flush=True)
+            kills = []
+            for number in range(given.kills):
+                kills.append(kill_worker(held, Traffic(ranker, seed=number + 1), rate=rate))
+                print(told_of_kill(kills[-1]), flush=True)
+            well = is_ready(held.port)
+    finally:
+        service.__exit__(None, None, None)
+    if given.json:
+        found = {"soak": asdict(soaked), "kills": [asdict(kill) for kill in kills]}
+        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    wrong = soaked.grew or soaked.failed or not well or any(kill.lost > kill.in_flight or kill.failed for kill in kills)
+    raise SystemExit(bool(wrong))
+
+
+def told_of(found: Soaked) -> str:
+    """A soak in words."""
+    slope, low, high = (value * 3600 / 2**20 for value in found.slope)
+    sizes = [size / 2**20 for _, size in found.memory] or [0.0]
+    lines = [
+        f"{found.answers} answers of 200, statuses {dict(sorted(found.statuses.items()))} (one in {_WRONG_EVERY} was wrong); "
+        f"{found.failed} lost or 500 and above",
+        f"memory {sizes[0]:.1f} MB at first, {sizes[-1]:.1f} at last, {max(sizes):.1f} at most; after the first tenth "
+        f"{slope:+.1f} MB an hour ({low:+.1f} to {high:+.1f}): {'it grew' if found.grew else 'no growth'}",
+        "p50 / p99 / longest by tenths of the time, ms from when due: "
+        + ", ".join(f"{part['p50']:.1f}/{part['p99']:.1f}/{part['longest']:.0f}" for part in found.windows),
+    ]
+    return "\n".join(lines)
+
+
+def told_of_kill(kill: Killed) -> str:
+    """A kill in words."""
+    return (
+        f"kill -9: {kill.in_flight} in flight, {kill.lost} lost, {kill.failed} answered 500 or above, {kill.answered} answered; "
+        f"back after {kill.back_after:.1f} s, the slowest waited {kill.longest:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
