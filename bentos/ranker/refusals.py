@@ -45,7 +45,7 @@ def _fault(one: Mapping[str, Any], model: type[BaseModel]) -> Fault:
         case "extra_forbidden":
             known = list(model.model_fields)
             return Fault(
-                where, "an unknown field", "none of this name", nearest(str(one["loc"][-1])[:_PART_LETTERS], known)
+                where, "an unknown field", "one of this route's", nearest(str(one["loc"][-1])[:_PART_LETTERS], known)
             )
         case "json_invalid":
             return Fault("body", f"no JSON ({one['msg'].removeprefix('Invalid JSON: ')})", "a JSON object")

@@ -232,7 +232,7 @@ def test_what_a_measurement_sends_wrong_is_refused_by_field(client: Client, wron
         ({"k": "5"}, "k: found '5'; needed a valid integer."),
         ({"k": True}, "k: found True; needed a valid integer."),
         ({"user_id": 17}, "user_id: found 17; needed a valid string."),
-        ({"kk": 1}, "kk: found an unknown field; needed none of this name. Did you mean 'k'?"),
+        ({"kk": 1}, "kk: found an unknown field; needed one of this route's. Did you mean 'k'?"),
         ({"candidates": ["a"] * 1_001}, "candidates: found ['a', 'a', 'a', ...]; needed at most 1000 items."),
         ({"surface": "a b"}, "surface: found 'a b'; needed match pattern '^[A-Za-z0-9._:-]*$'."),
         ({"surface": "home\n"}, "surface: found 'home\\n'; needed match pattern '^[A-Za-z0-9._:-]*$'."),
