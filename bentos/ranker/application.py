@@ -52,6 +52,9 @@ MOST_BYTES = 1 << 20
 """Of a body: four times what the longest honest request takes."""
 BODY_WITHIN = 5.0
 """Seconds that a client may take to send its body; then it is refused, before BentoML would answer 504."""
+WAITS = 5.0
+"""Seconds after which an answer is late for whoever names no deadline. More requests than can be scored would otherwise wait
+for each other until BentoML answers 504; so they get the lists that cost next to nothing."""
 MOST_MILLISECONDS = 60_000.0
 _PATH_LETTERS = 200
 
@@ -335,10 +338,10 @@ def _parsed(model: type[Request], body: bytes) -> Request:
         raise RefusedError(400, *faults_of(error, model)) from error
 
 
-def _deadline(asked: float | None, headers: _Headers, arrived: float) -> float | None:
+def _deadline(asked: float | None, headers: _Headers, arrived: float) -> float:
     said = None if headers.deadline is None else _milliseconds(headers.deadline)
     milliseconds = said if asked is None else asked
-    return None if milliseconds is None else arrived + milliseconds / 1000.0
+    return arrived + (WAITS if milliseconds is None else milliseconds / 1000.0)
 
 
 def _milliseconds(text: bytes) -> float:
@@ -353,7 +356,7 @@ def _milliseconds(text: bytes) -> float:
 
 
 def _ask(
-    request: RankRequest | RecommendRequest | BatchedRequest, candidates: Iterable[str] | None, deadline: float | None
+    request: RankRequest | RecommendRequest | BatchedRequest, candidates: Iterable[str] | None, deadline: float
 ) -> Ask:
     return Ask(
         request_id=request.request_id or uuid.uuid4().hex,

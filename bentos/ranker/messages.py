@@ -61,7 +61,7 @@ class _Request(_Message):
     deadline_ms: Annotated[float, Field(gt=0, le=60_000, strict=True, allow_inf_nan=False)] | None = Field(
         default=None,
         description="Milliseconds from the arrival of the request within which the answer is wanted. Where scoring would take "
-        "longer the order of what is popular is used. Stands above the header X-Deadline-Ms.",
+        "longer the order of what is popular is used. Stands above the header X-Deadline-Ms; 5000 without either.",
         examples=[50],
     )
 

@@ -208,6 +208,16 @@ def test_a_deadline_is_taken_from_the_field_then_from_the_header(client: Client)
     assert not late({})
 
 
+def test_more_than_can_be_scored_is_answered_all_the_same(
+    ranker: LoadedRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = served(ranker)
+    monkeypatch.setattr(application, "WAITS", 1e-6)
+    found = client.post("/recommend", {"k": 5}).json()
+    assert (len(found["items"]), found["fallbacks"]) == (5, ["deadline"])
+    assert client.post("/recommend", {"k": 5, "deadline_ms": 60_000}).json()["fallbacks"] == []
+
+
 @pytest.mark.parametrize("said", ["", "soon", "-1", "0", "nan", "inf", "60001", "1e400", "é"])
 def test_a_deadline_that_is_none_is_refused(client: Client, said: str) -> None:
     for asked in ({}, {"deadline_ms": 50}):
