@@ -9,6 +9,7 @@ or limited as a container's are, two spinning threads took three times as long a
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -42,6 +43,14 @@ def _import_without_sklearn() -> Any:
 xgb: Any = _import_without_sklearn()
 
 VERSION: str = xgb.__version__
+
+_Length = ctypes.c_uint64
+_DENSE = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3,"strides":null}'
+"""An array as XGBoost takes it: address, rows, columns."""
+_PREDICT = (
+    b'{"type":0,"training":false,"iteration_begin":0,"iteration_end":0,"missing":NaN,"strict_shape":false,"cache_id":0}'
+)
+"""All trees, scores as the objective gives them: for LambdaMART the margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +115,30 @@ class Booster:
         return int(self._model.num_features())
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One score a row, shape (rows,); higher ranks earlier. Only differences within a request mean anything."""
-        if not len(features):
+        """One score a row, shape (rows,); higher ranks earlier. Only differences within a request mean anything.
+
+        What `inplace_predict` does, asked of XGBoost's C interface: of a request's hundred rows Python's side of it, which
+        looks for every kind of table and writes its settings anew, is a fifth to a third (60 to 90 of 240 to 380 µs).
+        """
+        rows, columns = features.shape
+        if not rows:
             return np.empty(0, dtype=np.float32)
-        found: NDArray[np.float32] = self._model.inplace_predict(features, validate_features=False)
-        return found
+        given = np.ascontiguousarray(features, dtype=np.float32)
+        described = _DENSE % (given.ctypes.data, rows, columns)
+        shape, dimensions, found = ctypes.POINTER(_Length)(), _Length(), ctypes.POINTER(ctypes.c_float)()
+        failed = xgb.core._LIB.XGBoosterPredictFromDense(
+            self._model.handle,
+            described,
+            _PREDICT,
+            None,
+            ctypes.byref(shape),
+            ctypes.byref(dimensions),
+            ctypes.byref(found),
+        )
+        if failed:
+            raise xgb.core.XGBoostError(xgb.core._LIB.XGBGetLastError().decode())
+        # The figures lie in a buffer that the next prediction writes over.
+        return np.ctypeslib.as_array(found, (rows,)).copy()
 
     def contributions(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shapley values of each score, shape (rows, features + 1): one a feature, the expectation last; a row adds up."""

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.errors import InputError
-from components.ranker.booster import Booster, Examples, fit
+from components.ranker.booster import Booster, Examples, fit, xgb
 
 REFERENCE = {
     "objective": "rank:ndcg",
@@ -136,3 +136,32 @@ def test_scikit_learn_is_not_imported_for_xgboost_and_can_be_afterwards():
         "assert 'pandas' not in sys.modules; import sklearn.base"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 2_000])
+def test_scores_are_those_of_xgboosts_own_inplace_prediction(rows: int):
+    booster = train(generated(), rounds=30).booster
+    features = np.random.default_rng(rows).normal(size=(rows, 2)).astype(np.float32)
+    features[::5, 1] = np.nan
+    for given in (
+        features,
+        np.asfortranarray(features),
+        np.repeat(features, 2, axis=0)[::2],
+        features.astype(np.float64),
+    ):
+        expected = booster._model.inplace_predict(features, validate_features=False) if rows else []
+        assert booster.scores(given).tolist() == list(expected)
+
+
+def test_scores_do_not_change_when_others_are_asked_for():
+    booster = train(generated(), rounds=5).booster
+    first = booster.scores(np.zeros((3, 2), dtype=np.float32))
+    before = first.copy()
+    booster.scores(np.full((3, 2), 9.0, dtype=np.float32))
+    assert np.array_equal(first, before)
+
+
+def test_rows_of_another_width_are_refused():
+    booster = train(generated(), rounds=5).booster
+    with pytest.raises(xgb.core.XGBoostError, match=r"(?i)columns|feature"):
+        booster.scores(np.zeros((3, 5), dtype=np.float32))
