@@ -19,6 +19,7 @@ import gc
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from serving_client import Sample, ask, closed, paced, request
+from serving_client import BrokenAnswerError, Sample, ask, closed, paced, reading, request
 from serving_page import write_page
 from serving_processes import Server, Watch, cores, free_port, pinned, started
 from serving_world import MISSING, REPOSITORY, Asked, Size, ranker_of, requests_of, work_folder
@@ -44,8 +45,11 @@ PEERS = Path(__file__).with_name("peers")
 CONNECTIONS = (1, 2, 4, 8)
 STALL = 0.020
 """Seconds above which an answer is called a stall."""
+SIMPLE = b'"fallback":true'
+"""In an answer of rankgate's that is not what was asked for, such as a list that the model had no time to order."""
 CANDIDATES = 100
 REQUESTS = 300
+_COLLECTIONS = re.compile(r'^python_gc_collections_total\{generation="(\d)"\} (\S+)$', re.MULTILINE)
 MLSERVER = "1.7.1"
 
 
@@ -139,26 +143,31 @@ def check_answers(target: Target, port: int, asked: Sequence[Asked], expected: S
 def measure(target: Target, held: Server, contents: Sequence[bytes], seconds: float) -> dict[str, Any]:
     """One target in one round."""
     closed(held.port, contents, connections=2, seconds=min(0.3, seconds))
+    collected = collections_of(held.port)
     with Watch(held.busiest(), above=STALL) as watch:
-        alone = closed(held.port, contents, connections=1, seconds=seconds, watch=watch)
+        alone = closed(held.port, contents, connections=1, seconds=seconds, watch=watch, mark=SIMPLE)
+    collected = {name: count - collected[name] for name, count in collections_of(held.port).items()}
     found: dict[str, Any] = {
         "latency_ms": percentiles(alone),
         "answers": len(alone.seconds),
         "errors": alone.errors,
+        "fallbacks": alone.marked,
         "stalls": {
             "count": watch.stalls,
             "seconds": watch.seconds,
             "ran": watch.ran,
             "waited": watch.waited,
             "slept": watch.slept,
+            "collected": collected,
         },
         "connections": {"1": {"rate": alone.rate, "client_busy": alone.processor / alone.wall, **percentiles(alone)}},
     }
     for connections in CONNECTIONS[1:]:
         before = held.times()
-        sample = closed(held.port, contents, connections=connections, seconds=seconds / 2)
+        sample = closed(held.port, contents, connections=connections, seconds=seconds / 2, mark=SIMPLE)
         spent = held.times()
         found["errors"] += sample.errors
+        found["fallbacks"] += sample.marked
         found["connections"][str(connections)] = {
             "rate": sample.rate,
             "client_busy": sample.processor / sample.wall,
@@ -167,8 +176,9 @@ def measure(target: Target, held: Server, contents: Sequence[bytes], seconds: fl
             **percentiles(sample),
         }
     saturation = max(part["rate"] for part in found["connections"].values())
-    steady = paced(held.port, contents, rate=saturation / 2, seconds=seconds)
+    steady = paced(held.port, contents, rate=saturation / 2, seconds=seconds, mark=SIMPLE)
     found["errors"] += steady.errors
+    found["fallbacks"] += steady.marked
     found["paced"] = {"rate": steady.rate, "errors": steady.errors, **percentiles(steady)}
     found |= {
         "saturation": saturation,
@@ -177,6 +187,15 @@ def measure(target: Target, held: Server, contents: Sequence[bytes], seconds: fl
         "resident": held.resident(),
     }
     return found
+
+
+def collections_of(port: int) -> dict[str, int]:
+    """Garbage collections so far, by generation; nothing where a server does not tell them."""
+    try:
+        status, body = ask(port, reading("/metrics"))
+    except (OSError, BrokenAnswerError):
+        return {}
+    return {} if status != 200 else {age: int(float(count)) for age, count in _COLLECTIONS.findall(body.decode())}
 
 
 def percentiles(sample: Sample) -> dict[str, float]:

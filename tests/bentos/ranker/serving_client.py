@@ -34,6 +34,8 @@ class Sample:
     """When each of them was sent (paced: due)."""
     statuses: Counter[int] = field(default_factory=Counter)
     """0 is a connection that was closed or reset with a request in flight."""
+    marked: int = 0
+    """Answers that hold the mark that was looked for."""
     wall: float = 0.0
     processor: float = 0.0
     """Seconds of processor time that the client itself took."""
@@ -162,6 +164,7 @@ def closed(
     connections: int,
     seconds: float,
     watch: Callable[[float], None] | None = None,
+    mark: bytes = b"",
 ) -> Sample:
     """Keep so many connections busy for so many seconds.
 
@@ -171,6 +174,7 @@ def closed(
         connections: At least 1.
         seconds: No request is sent after; those in flight are waited for.
         watch: Told the seconds of each answer before the next request is sent; for one connection.
+        mark: Bytes to look for in each answer.
 
     Raises:
         ConnectionError: If the server closes a connection.
@@ -195,7 +199,7 @@ def closed(
                 if not one.receive():
                     continue
                 now = time.perf_counter()
-                _note(found, one, now)
+                _note(found, one, now, mark)
                 if watch is not None:
                     watch(now - one.began)
                 one.next()
@@ -220,6 +224,7 @@ def paced(
     seconds: float,
     connections: int = 16,
     tell: Callable[[float, float, int], None] | None = None,
+    mark: bytes = b"",
 ) -> Sample:
     """Send at a steady rate and count from when each was due; a connection that breaks is opened anew.
 
@@ -230,6 +235,7 @@ def paced(
         seconds: How long they come due.
         connections: Most in flight at once; what is due beyond them waits, and its time runs.
         tell: Told the moment and the seconds of each answer of status 200, and how many other requests are in flight.
+        mark: Bytes to look for in each answer.
     """
     found = Sample()
     poll = select.epoll()
@@ -301,7 +307,7 @@ def paced(
                     now = time.perf_counter()
                     if tell is not None and one.status == 200:
                         tell(now, now - one.began, connections - lost - len(free) - 1)
-                    _note(found, one, now)
+                    _note(found, one, now, mark)
                     one.next()
                     free.append(one)
     finally:
@@ -313,8 +319,10 @@ def paced(
     return found
 
 
-def _note(found: Sample, one: _Connection, now: float) -> None:
+def _note(found: Sample, one: _Connection, now: float, mark: bytes) -> None:
     found.statuses[one.status] += 1
+    if mark and mark in one.buffer:
+        found.marked += 1
     if one.status == 200:
         found.seconds.append(now - one.began)
         found.sent.append(one.began)

@@ -140,12 +140,14 @@ def _table(result: Mapping[str, Any]) -> list[str]:
         )
     floor = statistics.median(part["inplace_predict"]["p50"] for part in result["floors"])
     ours = median(result, OURS, _p("p50"))
-    errors = sum(part["errors"] for turn in (result["alone"], *result["rounds"]) for part in turn.values())
+    turns = [part for turn in (result["alone"], *result["rounds"]) for part in turn.values()]
+    errors, simple = (sum(part[key] for part in turns) for key in ("errors", "fallbacks"))
     return [
         *lines,
         "",
         f"`/rank` lies {ours - floor:.2f} ms above raw `inplace_predict` at p50, the bare server "
-        f"{median(result, BARE, _p('p50')) - floor:.2f} ms. {errors or 'No'} answers were other than 200.",
+        f"{median(result, BARE, _p('p50')) - floor:.2f} ms. {errors or 'No'} answers were other than 200, {simple or 'none'} "
+        "were lists that the model had not ordered.",
     ]
 
 
@@ -172,10 +174,11 @@ def _stalls(result: Mapping[str, Any]) -> list[str]:
     lines = [
         "Answers of more than 20 ms at one connection, of all rounds, and what the answering thread did meanwhile: it ran "
         "(garbage collection, or work for others), was ready but had no core (the machine), or slept (a lock, a disk, "
-        "another process).",
+        "another process). Collections are the interpreter's during these measurements, of the oldest generation and of "
+        "all, where a server tells them.",
         "",
-        "| | answers | stalls | ran | had no core | slept |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | answers | stalls | ran | had no core | slept | collections |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in targets_of(result):
         held = [part[name]["stalls"] for part in result["rounds"]]
@@ -184,6 +187,9 @@ def _stalls(result: Mapping[str, Any]) -> list[str]:
         shares = [
             f"{sum(one[key] for one in held) / seconds:.0%}" if seconds else "" for key in ("ran", "waited", "slept")
         ]
+        told = [one["collected"] for one in held if one["collected"]]
+        oldest, all_of_them = sum(one.get("2", 0) for one in told), sum(sum(one.values()) for one in told)
+        shares.append(f"{oldest} of {all_of_them}" if told else "")
         lines.append(f"| {name} | {answers} | {sum(one['count'] for one in held)} | {' | '.join(shares)} |")
     return lines
 

@@ -86,6 +86,8 @@ class Soaked:
     seconds: float
     answers: int
     statuses: dict[int, int]
+    late: int = 0
+    """Answers whose list the model had no time to order."""
     windows: list[dict[str, float]] = field(default_factory=list)
     """p50, p99 and the longest of each tenth of the time, milliseconds from when due."""
     memory: list[tuple[float, int]] = field(default_factory=list)
@@ -136,11 +138,11 @@ def soak(held: Server, traffic: Traffic, *, seconds: float, rate: float) -> Soak
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        sample = paced(held.port, traffic, rate=rate, seconds=seconds, connections=CONNECTIONS)
+        sample = paced(held.port, traffic, rate=rate, seconds=seconds, connections=CONNECTIONS, mark=b'"deadline"')
     finally:
         done.set()
         watcher.join()
-    found = Soaked(rate, seconds, len(sample.seconds), dict(sample.statuses), windows_of(sample), memory)
+    found = Soaked(rate, seconds, len(sample.seconds), dict(sample.statuses), sample.marked, windows_of(sample), memory)
     calm = [(at, size) for at, size in memory if at >= _CALM * seconds]
     if len(calm) > 10:
         times, sizes = np.array(calm, dtype=np.float64).T
@@ -265,7 +267,7 @@ def told_of(found: Soaked) -> str:
     sizes = [size / 2**20 for _, size in found.memory] or [0.0]
     lines = [
         f"{found.answers} answers of 200, statuses {dict(sorted(found.statuses.items()))} (one in {_WRONG_EVERY} was wrong); "
-        f"{found.failed} lost or 500 and above",
+        f"{found.failed} lost or 500 and above, {found.late} lists that there was no time to score",
         f"memory {sizes[0]:.1f} MB at first, {sizes[-1]:.1f} at last, {max(sizes):.1f} at most; after the first tenth "
         f"{slope:+.1f} MB an hour ({low:+.1f} to {high:+.1f}): {'it grew' if found.grew else 'no growth'}",
         "p50 / p99 / longest by tenths of the time, ms from when due: "

@@ -103,6 +103,14 @@ def test_a_request_on_a_connection_that_is_closed_is_lost_and_the_next_is_not() 
         closed(port, [ASK], connections=1, seconds=0.2)
 
 
+def test_answers_that_hold_a_mark_are_counted() -> None:
+    with answering(lambda _: 200) as port:
+        found = closed(port, [ASK], connections=1, seconds=0.1, mark=b"{}")
+        assert found.marked == len(found.seconds) > 0
+        assert closed(port, [ASK], connections=1, seconds=0.1, mark=b"[]").marked == 0
+        assert paced(port, [ASK], rate=50, seconds=0.1, mark=b"{}").marked == 5
+
+
 def test_an_answer_of_no_stated_length_is_refused() -> None:
     assert read_head(b"HTTP/1.1 404 Not Found\r\ncontent-LENGTH: 12") == (404, 12)
     for head in (b"HTTP/1.1 200 OK", b"SSH-2.0", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked"):
@@ -178,7 +186,15 @@ def measured(*, p99: float, rate: float, waited: float = 0.0) -> dict[str, Any]:
             "latency_ms": taken,
             "answers": 100,
             "errors": 0,
-            "stalls": {"count": 1, "seconds": 0.03, "ran": 0.03, "waited": 0.0, "slept": 0.0},
+            "fallbacks": 0,
+            "stalls": {
+                "count": 1,
+                "seconds": 0.03,
+                "ran": 0.03,
+                "waited": 0.0,
+                "slept": 0.0,
+                "collected": {"0": 7, "2": 1},
+            },
             "connections": {"1": {"rate": rate, "client_busy": 0.1, **taken}},
             "paced": {"rate": rate / 2, "errors": 0, **taken},
             "saturation": rate,
@@ -220,6 +236,7 @@ def test_the_page_says_what_was_reached(p99: float, rate: float, reached: int, t
     assert page.count("**reached**") == reached
     assert page.count("**not reached**") == 2 - reached
     assert "not free" not in page
+    assert "| bare | 200 | 2 | 100% | 0% | 0% | 2 of 16 |" in page
     assert "MLServer: not measured: it did not install." in page
     assert (tmp_path / "serving-speed.md").read_text() == page
     assert (tmp_path / "serving-speed.svg").read_text() == chart(measured(p99=p99, rate=rate))
