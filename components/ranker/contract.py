@@ -173,6 +173,23 @@ class Rankings:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """One place of a list as it is shown."""
+
+    item_id: str
+    score: float
+    """Of the model; where it did not order the list, minus the item's place in the order of what is popular."""
+    rank: int
+    """1-based."""
+    propensity: float
+    """Chance, given the request, that this item is shown at this rank; 1 where nothing is explored."""
+    explored: bool
+    """True for the item that the exploration slot drew."""
+    source: str
+    """`given`, the first retrieval source that names the item, or `fallback`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """What one feature's value did to one score: its Shapley value, in the units of the score."""
 

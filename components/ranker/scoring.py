@@ -6,8 +6,7 @@ unknown user has no history, an unknown item no counts, and both are ranked by w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from components.errors import InputError
 from components.ranker.candidates.index import Index, open_index, source_of
 from components.ranker.candidates.interactions import Bools, Ids
 from components.ranker.candidates.union import Flags
-from components.ranker.contract import Explanation, Ranker
+from components.ranker.contract import Explanation, Place, Ranker
 from components.ranker.eligibility import eligibility_of
 from components.ranker.explaining import explain_rows, features_of
 from components.ranker.exploring import Explored, drawable_places, explore
@@ -31,20 +30,12 @@ from components.ranker.unscored import UnscoredLists, order_of_catalogue
 
 GIVEN = "given"
 """The source of an item that the caller named."""
+STAGES = ("retrieve", "features", "score", "rerank")
+"""What an asking goes through; the first only where candidates are retrieved."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One item of an answer."""
-
-    item_id: str
-    score: float
-    propensity: float
-    """Chance, given the request, that this item is shown at this rank: 1 where nothing is explored."""
-    explored: bool
-    """True for the item that the exploration slot drew."""
-    source: str
-    """`GIVEN`, or the first retrieval source that names the item."""
+def _unwatched(_: str) -> None:
+    """Nobody asks how long a stage takes."""
 
 
 class LoadedRanker:
@@ -217,7 +208,8 @@ class LoadedRanker:
         bucket: int | None = None,
         exclude: Collection[str] = (),
         request: str | None = None,
-    ) -> list[Shown]:
+        lap: Callable[[str], None] = _unwatched,
+    ) -> list[Place]:
         """What to show, each item with the chance it had of standing where it stands; as `rank` otherwise.
 
         Args:
@@ -229,11 +221,13 @@ class LoadedRanker:
             exclude: As in `rank`.
             request: Key of the request, which the exploration slot draws by: the same key draws the same. None explores
                 nothing, and every propensity is 1.
+            lap: Called as each of `STAGES` ends, with its name.
         """
         asked = self._checked(context, k)
         at = int(self._tables.latest_bucket) if bucket is None else bucket
         if item_ids is None:
             items, sources = self._retrieved(user_id, asked, exclude, bucket=at)
+            lap("retrieve")
             names = [self.item_ids[item] for item in items.tolist()]
             ties = items
         else:
@@ -244,7 +238,9 @@ class LoadedRanker:
             # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
             ties = np.where(items >= 0, items, len(self.item_ids) + np.arange(len(items)))
             sources = None
-        return self._shown(user_id, names, items, ties, asked, sources=sources, k=k, bucket=at, request=request)
+        return self._shown(
+            user_id, names, items, ties, asked, sources=sources, k=k, bucket=at, request=request, lap=lap
+        )
 
     def recommend_many(self, users: Ids, *, k: int) -> tuple[Lists, int]:
         """As `recommend`, without context, for many users at once; nothing is explored.
@@ -334,13 +330,17 @@ class LoadedRanker:
         k: int,
         bucket: int,
         request: str | None,
-    ) -> list[Shown]:
+        lap: Callable[[str], None],
+    ) -> list[Place]:
         """The first `k` items that the rules let pass, as shown; `ties` stands for an item where all else is equal."""
         rows = len(items)
         if not rows:
             return []
         user, rules = self._user(user_id), self.manifest.rerank
-        scores = self._booster.scores(self._inputs(user, items, context, bucket=bucket))
+        matrix = self._inputs(user, items, context, bucket=bucket)
+        lap("features")
+        scores = self._booster.scores(matrix)
+        lap("score")
         popularity = np.where(items >= 0, self._index.users_of_item[items], 0)
         one = np.zeros(rows, dtype=np.int32)
         order = order_within(one, scores, popularity, ties)
@@ -354,14 +354,19 @@ class LoadedRanker:
             drawable = drawable_places(parts.rows(places), rules)
             explored = explore(drawable, rules.exploration, request=request)
         final = order[places[explored.order[:k]]]
-        chances = explored.propensities[:k].tolist()
-        named = [GIVEN] * len(final) if sources is None else source_of(sources[final])
-        return [
-            Shown(names[place], score, chance, explored=rank == explored.slot, source=source)
-            for rank, (place, score, chance, source) in enumerate(
-                zip(final.tolist(), scores[final].tolist(), chances, named, strict=True), start=1
+        shown = list(
+            map(
+                Place,
+                [names[place] for place in final.tolist()],
+                scores[final].tolist(),
+                range(1, len(final) + 1),
+                explored.propensities[:k].tolist(),
+                [rank == explored.slot for rank in range(1, len(final) + 1)],
+                [GIVEN] * len(final) if sources is None else source_of(sources[final]),
             )
-        ]
+        )
+        lap("rerank")
+        return shown
 
     def _inputs(self, user: int, items: Ids, context: Mapping[str, str], *, bucket: int) -> NDArray[np.float32]:
         """What the model is given, shape (items, its features)."""

@@ -53,6 +53,19 @@ class _Course:
     stages: dict[str, float]
 
 
+class _Watch:
+    """Adds the seconds of each stage to a sum, from where the one before it ended."""
+
+    def __init__(self, clock: Clock, stages: dict[str, float]) -> None:
+        self._clock, self._stages = clock, stages
+        self.last = clock()
+
+    def lap(self, stage: str) -> None:
+        now = self._clock()
+        self._stages[stage] = self._stages.get(stage, 0.0) + now - self.last
+        self.last = now
+
+
 class Answerer:
     """Answers with an opened ranker; from one thread at a time, as the ranker itself."""
 
@@ -150,7 +163,8 @@ class Answerer:
         if not self._in_time(ask, kind):
             course.reasons.add(DEADLINE)
             return None
-        began = self._clock()
+        watch = _Watch(self._clock, course.stages)
+        began = watch.last
         try:
             shown = self._ranker.show(
                 ask.user_id,
@@ -159,20 +173,15 @@ class Answerer:
                 context=ask.context,
                 exclude=ask.exclude,
                 request=ask.request_id if ask.explore else None,
+                lap=watch.lap,
             )
         except Exception:
             # Whatever it is, the client did nothing wrong (it has no `faults`) and is owed a list.
             _LOG.exception("scoring failed", extra={"request_id": ask.request_id})
             course.reasons.add(FAILED)
             return None
-        finally:
-            took = self._clock() - began
-            course.stages["score"] = course.stages.get("score", 0.0) + took
-        self._pace.took(kind, took)
-        return tuple(
-            Place(one.item_id, one.score, rank, one.propensity, one.explored, one.source)
-            for rank, one in enumerate(shown, start=1)
-        )
+        self._pace.took(kind, self._clock() - began)
+        return tuple(shown)
 
     def _in_time(self, ask: Ask, kind: Hashable) -> bool:
         if ask.deadline is None or self._clock() + self._pace.needed(kind) <= ask.deadline:

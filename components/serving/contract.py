@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.ranker.contract import Explanation
+from components.ranker.contract import Place as Place  # noqa: PLC0414 (a part of this contract too)
 
 SCHEMA_VERSION = 1
 """Of `Exposure`, the only thing of this room that is kept."""
@@ -69,22 +70,6 @@ class Ask:
     explain: bool = False
     explore: bool = True
     """Whether the exploration slot may draw; callers that gave no key of their own could not join its outcome to the draw."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One place of an answered list."""
-
-    item_id: str
-    score: float
-    """Of the model; where it did not order the list, minus the item's place in the order of what is popular."""
-    rank: int
-    """1-based."""
-    propensity: float
-    """Chance, given the request, that this item is shown at this rank; 1 where nothing is explored."""
-    explored: bool
-    source: str
-    """`given`, the first retrieval source that names the item, or `fallback`."""
 
 
 @dataclass(frozen=True, slots=True)

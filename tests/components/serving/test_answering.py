@@ -254,11 +254,24 @@ def test_an_ask_without_deadline_waits(ranker: LoadedRanker) -> None:
     assert held.answer(ask(k=3)).fallbacks == held.answer(ask(k=3)).fallbacks == ()
 
 
-def test_stages_are_told_in_seconds(ranker: LoadedRanker) -> None:
-    hands = Hands()
-    found = answerer(Slow(ranker, hands, iter([0.25])), clock=hands).answer(ask(k=3))
-    assert found.stages["score"] == pytest.approx(0.25)
-    assert found.stages.keys() <= set(STAGES)
+def test_stages_are_told_in_seconds_and_cover_what_scoring_took(ranker: LoadedRanker) -> None:
+    class Ticking(Hands):
+        """Every look at it takes a second."""
+
+        def __call__(self) -> float:
+            self.now += 1.0
+            return self.now
+
+    held = answerer(ranker, clock=Ticking())
+    given, retrieved = held.answer(ask(ranker.item_ids[:9])), held.answer(ask())
+    assert given.stages == {"features": 1.0, "score": 1.0, "rerank": 1.0}
+    assert retrieved.stages == {"retrieve": 1.0, **given.stages}
+    both = held.answer(ask(ranker.item_ids[:1], exclude=frozenset(ranker.item_ids[:1])))
+    assert both.stages == retrieved.stages
+    late = held.answer(ask(explain=True, deadline=0.0))
+    assert late.stages == {"fallback": 1.0}
+    assert held.answer(ask(ranker.item_ids[:9], explain=True)).stages == {**given.stages, "explain": 1.0}
+    assert set(retrieved.stages) | {"explain", "fallback"} == set(STAGES)
 
 
 def test_explanations_stand_one_a_place_and_are_those_of_the_ranker(shop: Answerer, ranker: LoadedRanker) -> None:
