@@ -22,6 +22,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,7 @@ from serving_processes import Server, Watch, cores, free_port, pinned, started
 from serving_world import MISSING, REPOSITORY, Asked, Size, ranker_of, requests_of, work_folder
 
 from components.evidence.serving import running
+from components.ranker.batch import score_users
 from components.ranker.scoring import LoadedRanker
 from components.ranker.storage import MODEL
 
@@ -231,6 +233,15 @@ def floors(
     return found
 
 
+def batched(ranker: Path, work: Path) -> dict[str, float]:
+    """All users' lists, on one thread, with all reading, checking and writing."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        began, spent = time.perf_counter(), time.process_time()
+        batch = score_users(ranker, out=Path(folder) / "lists", k=50, threads=1)
+        taken, spent = time.perf_counter() - began, time.process_time() - spent
+    return {"pairs": batch.pairs, "users": batch.plan.users, "seconds": taken, "processor": spent}
+
+
 def mlserver_at(work: Path, *, install: bool) -> tuple[Path | None, str]:
     """MLServer's program in an environment of its own, and what to say of it."""
     place = work / f"mlserver-{MLSERVER}"
@@ -350,11 +361,15 @@ def run(
             floor.append(floors(opened, asked, seconds / 2, serving))
     gc.unfreeze()
     gc.enable()
+    print("all users' lists", flush=True)
+    with pinned(serving):
+        batch = batched(ranker, work)
     return {
         "alone": alone,
         "rounds": in_turn,
         "floors": floor,
         "client": ceiling,
+        "batch": batch,
         "starts": starts,
         "seconds": seconds,
         "load_before": load,

@@ -13,6 +13,8 @@ LATENCY_LIMIT = 3.0
 """rankgate's p99 at one connection, at most so many times the bare server's p50 (issue 4)."""
 RATE_LIMIT = 0.7
 """rankgate's throughput at saturation, at least this share of the bare server's."""
+BATCH_LIMIT = 100_000
+"""(user, candidate) pairs that a core must score a second for all users' lists."""
 _BUSY = 0.05
 """Share of the time that servers may wait for their core before the page says that the machine was not free."""
 
@@ -105,6 +107,13 @@ def _verdicts(result: Mapping[str, Any]) -> list[str]:
         f"- Throughput of `/rank` at saturation against the bare server's: {second:.2f} ({rate[0]:.2f} to {rate[-1]:.2f}); "
         f"wanted at least {RATE_LIMIT:g}: **{'reached' if second >= RATE_LIMIT else 'not reached'}**.",
     ]
+    batch = result["batch"]
+    pairs = batch["pairs"] / batch["processor"]
+    found.append(
+        f"- Lists of all {batch['users']} users: {pairs:.0f} pairs a second of a core ({batch['pairs']} pairs in "
+        f"{batch['seconds']:.1f} s); wanted at least {BATCH_LIMIT}: "
+        f"**{'reached' if pairs >= BATCH_LIMIT else 'not reached'}**."
+    )
     if (busy := _busy(result)) > _BUSY:
         found.append(
             f"- **The machine was not free**: servers waited {busy:.0%} of the time for a core that others had (load "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from serving_client import BrokenAnswerError, Sample, closed, paced, read_head, request
-from serving_page import LATENCY_LIMIT, RATE_LIMIT, chart, write_page
+from serving_page import BATCH_LIMIT, LATENCY_LIMIT, RATE_LIMIT, chart, write_page
 from serving_processes import Server, Watch
 from serving_world import chosen
 from soak import Killed, Soaked, Traffic, is_ready, kill_worker, slope_of, windows_of
@@ -177,7 +177,7 @@ def test_costly_features_are_chosen_first_and_their_order_is_kept() -> None:
         chosen(names, 6)
 
 
-def measured(*, p99: float, rate: float, waited: float = 0.0) -> dict[str, Any]:
+def measured(*, p99: float, rate: float, waited: float = 0.0, pairs: float = 1e6) -> dict[str, Any]:
     """A result in which the bare server has a p50 of 1 ms and 1000 answers a second."""
 
     def part(p50: float, p99: float, rate: float) -> dict[str, Any]:
@@ -209,6 +209,7 @@ def measured(*, p99: float, rate: float, waited: float = 0.0) -> dict[str, Any]:
         "rounds": [turn, turn],
         "floors": [{"inplace_predict": {"p50": 0.5, "p95": 0.6, "p99": 0.7, "most": 1.0}}],
         "client": [{"rate": 9000.0, "client_busy": 0.3, "p50": 0.1}],
+        "batch": {"pairs": pairs, "users": 10, "seconds": 12.0, "processor": 10.0},
         "starts": {"bare": [1.0], "rankgate": [4.0]},
         "seconds": 1.0,
         "load_before": 0.1,
@@ -223,23 +224,25 @@ def measured(*, p99: float, rate: float, waited: float = 0.0) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("p99", "rate", "reached"),
+    ("p99", "rate", "pairs", "reached"),
     [
-        (LATENCY_LIMIT, 1000 * RATE_LIMIT, 2),
-        (LATENCY_LIMIT + 0.01, 1000 * RATE_LIMIT, 1),
-        (LATENCY_LIMIT, 999 * RATE_LIMIT, 1),
-        (9.0, 100.0, 0),
+        (LATENCY_LIMIT, 1000 * RATE_LIMIT, 10 * BATCH_LIMIT, 3),
+        (LATENCY_LIMIT + 0.01, 1000 * RATE_LIMIT, 10 * BATCH_LIMIT, 2),
+        (LATENCY_LIMIT, 999 * RATE_LIMIT, 10 * BATCH_LIMIT, 2),
+        (LATENCY_LIMIT, 1000 * RATE_LIMIT, 10 * BATCH_LIMIT - 1, 2),
+        (9.0, 100.0, 100, 0),
     ],
 )
-def test_the_page_says_what_was_reached(p99: float, rate: float, reached: int, tmp_path: Path) -> None:
-    page = write_page(measured(p99=p99, rate=rate), tmp_path)
+def test_the_page_says_what_was_reached(p99: float, rate: float, pairs: float, reached: int, tmp_path: Path) -> None:
+    result = measured(p99=p99, rate=rate, pairs=pairs)
+    page = write_page(result, tmp_path)
     assert page.count("**reached**") == reached
-    assert page.count("**not reached**") == 2 - reached
+    assert page.count("**not reached**") == 3 - reached
     assert "not free" not in page
     assert "| bare | 200 | 2 | 100% | 0% | 0% | 2 of 16 |" in page
     assert "MLServer: not measured: it did not install." in page
     assert (tmp_path / "serving-speed.md").read_text() == page
-    assert (tmp_path / "serving-speed.svg").read_text() == chart(measured(p99=p99, rate=rate))
+    assert (tmp_path / "serving-speed.svg").read_text() == chart(result)
 
 
 def test_the_page_of_a_busy_machine_says_so() -> None:
