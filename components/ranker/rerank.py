@@ -15,6 +15,7 @@ summaries". docs/decisions/0030-reranking.md says why not another.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -104,10 +105,36 @@ def rerank(
     kept = kept[~_repeated(lists[kept], items[kept])]
     if not reorders(rules) or rules.window == 0:
         return kept
+    if len(kept) and lists[kept[0]] == lists[kept[-1]] and rules.diversity is None:
+        return kept[_capped(parts.rows(kept), rules)]
     order = [np.empty(0, np.int64)]
     for rows, width in _blocks(lists[kept]):
         order.append(kept[rows][_windowed(lists[kept[rows]], width, scores[kept[rows]], parts, kept[rows], rules)])
     return np.concatenate(order)
+
+
+def _capped(parts: ItemParts, rules: RerankRules) -> Ints:
+    """Order of one list under caps alone, shape (rows,): what `_windowed` gives, found in one walk.
+
+    Counts only grow, so what is held back once stays so until the window is full. A service asks for one list at a time, and
+    ten steps of a dozen array operations each are most of what its rules cost then.
+    """
+    caps = [
+        (values.tolist(), limit, Counter[int]())
+        for values, limit in ((parts.categories, rules.max_per_category), (parts.providers, rules.max_per_provider))
+        if limit > 0
+    ]
+    shown: list[int] = []
+    for row in range(len(parts.categories)):
+        if len(shown) == rules.window:
+            break
+        if all(counts[values[row]] < limit for values, limit, counts in caps):
+            shown.append(row)
+            for values, _, counts in caps:
+                # Unknown is never capped.
+                counts[values[row]] += values[row] != -1
+    window = np.array(shown, dtype=np.int64)
+    return np.concatenate([window, np.delete(np.arange(len(parts.categories)), window)])
 
 
 def _repeated(lists: NDArray[np.integer], items: Ids) -> Bools:

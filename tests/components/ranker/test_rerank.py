@@ -114,6 +114,13 @@ def test_many_lists_at_once_come_out_as_a_plain_loop_orders_each(many, rules):
 
 
 @given(rows, rules)
+def test_a_list_asked_for_alone_is_ordered_as_beside_another(one, rules):
+    alone = run([one], rules)[0].tolist()
+    beside = run([one, one], rules)[0].tolist()
+    assert beside == alone + [place + len(one) for place in alone]
+
+
+@given(rows, rules)
 def test_what_is_shown_is_each_allowed_item_once_whatever_the_rules(one, rules):
     places, _, items, _, allowed = run([one], rules)
     found = items[places].tolist()
