@@ -223,7 +223,7 @@ def paced(
     rate: float,
     seconds: float,
     connections: int = 16,
-    tell: Callable[[float, float, int], None] | None = None,
+    tell: Callable[[float, bytes, int], None] | None = None,
     mark: bytes = b"",
 ) -> Sample:
     """Send at a steady rate and count from when each was due; a connection that breaks is opened anew.
@@ -234,7 +234,7 @@ def paced(
         rate: Requests a second.
         seconds: How long they come due.
         connections: Most in flight at once; what is due beyond them waits, and its time runs.
-        tell: Told the moment and the seconds of each answer of status 200, and how many other requests are in flight.
+        tell: Told the moment and the body of each answer of status 200, and how many other requests are in flight.
         mark: Bytes to look for in each answer.
     """
     found = Sample()
@@ -306,7 +306,7 @@ def paced(
                 if whole:
                     now = time.perf_counter()
                     if tell is not None and one.status == 200:
-                        tell(now, now - one.began, connections - lost - len(free) - 1)
+                        tell(now, one.body(), connections - lost - len(free) - 1)
                     _note(found, one, now, mark)
                     one.next()
                     free.append(one)

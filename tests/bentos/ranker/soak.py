@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from killing import Killed, kill_worker, logged
 from numpy.typing import NDArray
 from scipy import stats
 from serving_client import Sample, ask, closed, paced, reading, request
@@ -34,6 +35,7 @@ from serving_world import Size, ranker_of, work_folder
 
 from components.evidence.serving import running
 from components.ranker.scoring import LoadedRanker
+from components.serving.exposures import FOLDER_VARIABLE
 
 CONNECTIONS = 16
 GROWTH = 0.01
@@ -108,23 +110,6 @@ class Soaked:
         return low > 0 and slope * self.seconds > GROWTH * held
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """What one `kill -9` of the answering process cost."""
-
-    in_flight: int
-    """Requests that had been sent and not been answered when it was killed."""
-    lost: int
-    """Requests that were sent and never answered, in the whole time."""
-    failed: int
-    """Answers of 500 or above."""
-    answered: int
-    back_after: float
-    """Seconds from the kill until the next answer of 200."""
-    longest: float
-    """Seconds that the slowest request took from when it was due: it waited for the new process."""
-
-
 def soak(held: Server, traffic: Traffic, *, seconds: float, rate: float) -> Soaked:
     """Ask at a steady rate, and watch."""
     memory: list[tuple[float, int]] = []
@@ -179,45 +164,6 @@ def slope_of(times: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[f
     return float(fitted.slope), float(fitted.slope) - half, float(fitted.slope) + half
 
 
-def kill_worker(held: Server, traffic: Traffic, *, rate: float, before: float = 2.0, after: float = 20.0) -> Killed:
-    """Ask at a steady rate, kill the process that answers, go on asking."""
-    began = time.perf_counter()
-    killed: list[tuple[float, int]] = []
-    back: list[float] = []
-
-    def tell(now: float, _: float, in_flight: int) -> None:
-        if not killed and now >= began + before:
-            # Nothing is sent until it is dead: what is in flight then is all that may be lost.
-            kill(held.busiest())
-            killed.append((time.perf_counter(), in_flight))
-        elif killed and not back and now > killed[0][0] + 0.05:
-            # What the killed process had already sent is read within this time.
-            back.append(now - killed[0][0])
-
-    sample = paced(held.port, traffic, rate=rate, seconds=before + after, connections=CONNECTIONS, tell=tell)
-    return Killed(
-        in_flight=killed[0][1] if killed else 0,
-        lost=sample.statuses[0],
-        failed=sum(count for status, count in sample.statuses.items() if status >= 500),
-        answered=len(sample.seconds),
-        back_after=back[0] if back else float("inf"),
-        longest=max(sample.seconds, default=float("nan")),
-    )
-
-
-def kill(pid: int) -> None:
-    """Kill a process and wait until it is dead: its sockets are closed by the last of its threads."""
-    os.kill(pid, signal.SIGKILL)
-    with suppress(OSError):
-        while len(list(Path(f"/proc/{pid}/task").iterdir())) > 1 or state_of(pid) not in "ZX":
-            time.sleep(0.001)
-
-
-def state_of(pid: int) -> str:
-    """A letter: R runs, Z is dead and was not waited for."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def is_ready(port: int) -> bool:
     with suppress(OSError):
         return ask(port, reading("/readyz"))[0] == 200
@@ -233,6 +179,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     ranker = ranker_of(Size(), work=work_folder(), progress=lambda told: print(told, flush=True))
+    with tempfile.TemporaryDirectory(dir=work_folder()) as exposures:
+        os.environ[FOLDER_VARIABLE] = exposures
+        soaked, kills, well = run(ranker, minutes=given.minutes, kills=given.kills, rate=given.rate)
+        answered = frozenset().union(*(one.answered for one in kills))
+        log = logged(Path(exposures), answered=answered, recent=frozenset().union(*(one.recent for one in kills)))
+    print(log.told() if log.lists else "the service wrote no exposure log")
+    if given.json:
+        told = [{"in_flight": one.in_flight, "lost": one.lost, "back_after": one.back_after} for one in kills]
+        found = {"soak": asdict(soaked), "kills": told, "log": asdict(log)}
+        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    wrong = soaked.grew or soaked.failed or not well or any(one.lost > one.in_flight or one.failed for one in kills)
+    raise SystemExit(bool(wrong or not log.readable))
+
+
+def run(ranker: Path, *, minutes: float, kills: int, rate: float | None) -> tuple[Soaked, list[Killed], bool]:
+    """Soak, then kill so often; and whether the service is ready afterwards."""
     traffic = Traffic(ranker)
     serving, asking = cores()
     with pinned(serving):
@@ -243,22 +205,18 @@ def main() -> None:
         with pinned(asking):
             few = [one for one in traffic[10_000:11_000] if b"unknown-" not in one]
             most = closed(held.port, few, connections=8, seconds=5.0).rate
-            rate = given.rate or most / 2
-            print(f"{most:.0f} answers/s at most; {rate:.0f}/s for {given.minutes:g} minutes", flush=True)
-            soaked = soak(held, traffic, seconds=given.minutes * 60, rate=rate)
+            rate = rate or most / 2
+            print(f"{most:.0f} answers/s at most; {rate:.0f}/s for {minutes:g} minutes", flush=True)
+            soaked = soak(held, traffic, seconds=minutes * 60, rate=rate)
             print(told_of(soaked), flush=True)
-            kills = []
-            for number in range(given.kills):
-                kills.append(kill_worker(held, Traffic(ranker, seed=number + 1), rate=rate))
-                print(told_of_kill(kills[-1]), flush=True)
-            well = is_ready(held.port)
+            killed = []
+            for number in range(kills):
+                more = Traffic(ranker, seed=number + 1)
+                killed.append(kill_worker(held, more, rate=rate, connections=CONNECTIONS))
+                print(killed[-1].told(), flush=True)
+            return soaked, killed, is_ready(held.port)
     finally:
         service.__exit__(None, None, None)
-    if given.json:
-        found = {"soak": asdict(soaked), "kills": [asdict(kill) for kill in kills]}
-        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    wrong = soaked.grew or soaked.failed or not well or any(kill.lost > kill.in_flight or kill.failed for kill in kills)
-    raise SystemExit(bool(wrong))
 
 
 def told_of(found: Soaked) -> str:
@@ -274,14 +232,6 @@ def told_of(found: Soaked) -> str:
         + ", ".join(f"{part['p50']:.1f}/{part['p99']:.1f}/{part['longest']:.0f}" for part in found.windows),
     ]
     return "\n".join(lines)
-
-
-def told_of_kill(kill: Killed) -> str:
-    """A kill in words."""
-    return (
-        f"kill -9: {kill.in_flight} in flight, {kill.lost} lost, {kill.failed} answered 500 or above, {kill.answered} answered; "
-        f"back after {kill.back_after:.1f} s, the slowest waited {kill.longest:.1f} s"
-    )
 
 
 if __name__ == "__main__":

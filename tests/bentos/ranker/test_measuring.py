@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,13 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from killing import kill_worker, logged
 from serving_client import BrokenAnswerError, Sample, closed, paced, read_head, request
 from serving_page import BATCH_LIMIT, LATENCY_LIMIT, RATE_LIMIT, chart, write_page
 from serving_processes import Server, Watch
 from serving_world import chosen
-from soak import Killed, Soaked, Traffic, is_ready, kill_worker, slope_of, windows_of
+from soak import Soaked, Traffic, is_ready, slope_of, windows_of
 
 from components.evidence.serving import running
+from components.serving.contract import Answer, Ask, Place
+from components.serving.exposures import ExposureLog
 
 ASK = request("/rank", b"{}")
 
@@ -249,16 +253,36 @@ def test_the_page_of_a_busy_machine_says_so() -> None:
     assert "The machine was not free" in write_page(measured(p99=1, rate=1000, waited=0.3), None)
 
 
+def test_what_a_log_lacks_is_told_unless_it_was_answered_shortly_before(tmp_path: Path) -> None:
+    log = ExposureLog(tmp_path)
+    for name in ("first", "second", "third"):
+        place = Place("17", 0.5, 1, propensity=1.0, explored=False, source="given")
+        answer = Answer(name, (place,), release="", arm="", fallbacks=(), stages={})
+        log.offer(Ask(name, None, None, 1), answer, datetime(2026, 5, 10, tzinfo=UTC))
+    assert log.close()
+    assert logged(tmp_path, answered={"first", "third"}, recent=set()).readable
+    found = logged(tmp_path, answered={"first", "fourth", "fifth"}, recent={"fifth"})
+    assert (found.lists, found.missing, found.recent_missing, found.readable) == (3, 1, 1, False)
+    (file,) = tmp_path.glob("*.exposures")
+    content = file.read_bytes()
+    file.write_bytes(content[:-7])
+    found = logged(tmp_path, answered={"first", "third"}, recent={"third"})
+    assert (found.lists, found.torn, found.damaged, found.missing, found.recent_missing) == (2, 1, 0, 0, 1)
+    assert found.readable
+    file.write_bytes(content.replace(b"first", b"fxrst"))
+    assert not logged(tmp_path, answered=set(), recent=set()).readable
+
+
 @pytest.mark.integration
 def test_a_killed_worker_loses_what_it_was_answering_and_nothing_more(small_ranker: Path) -> None:
     with running(small_ranker) as service:
         held = Server(service.port, service.pid, guarded=True, seconds_to_ready=service.seconds_to_ready)
         worker = held.busiest()
-        found: Killed = kill_worker(held, Traffic(small_ranker), rate=40, before=1.0, after=10.0)
+        found = kill_worker(held, Traffic(small_ranker), rate=40, connections=8, before=1.0, after=10.0)
         assert held.busiest() != worker
         assert found.lost <= found.in_flight
         assert found.failed == 0
-        assert found.answered > 300
+        assert len(found.answered) > 300
         assert math.isfinite(found.back_after)
         assert is_ready(service.port)
         again = paced(service.port, Traffic(small_ranker), rate=40, seconds=1.0)
