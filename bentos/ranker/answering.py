@@ -13,6 +13,7 @@ from bentos.ranker.draining import drain_on_sigterm, drain_seconds
 from components.approval.contract import Release
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
+from components.serving.exposures import log_of
 
 UNRELEASED = "unreleased"
 """What a measured candidate answers in place of a release's digest."""
@@ -45,6 +46,8 @@ class Answering:
         answerer.warm_up()
         self.serving.release, self.serving.answerer = release, answerer
         self._drain = drain_seconds(self.drain)
+        # What a measured candidate answers nobody sees.
+        self.serving.exposures = log_of(os.environ) if release else None
         # What has been loaded stays: without this the collector walks through all of it again and again.
         gc.collect()
         gc.freeze()
@@ -54,6 +57,12 @@ class Answering:
     async def ending(self) -> None:
         """Within the server's loop, which has its handlers by now."""
         drain_on_sigterm(self.serving, self._drain)
+
+    @bentoml.on_shutdown
+    def ended(self) -> None:
+        """After the last answer."""
+        if self.serving.exposures is not None:
+            self.serving.exposures.close()
 
 
 def answers(service: Any) -> Any:

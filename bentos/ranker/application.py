@@ -39,6 +39,7 @@ from components.errors import Fault, FaultyInputError
 from components.ranker.explaining import sentence
 from components.serving.answering import Answerer
 from components.serving.contract import Answer, Ask, Place
+from components.serving.exposures import ExposureLog
 
 _LOG = logging.getLogger("rankgate.serving")
 
@@ -68,6 +69,7 @@ class Serving:
     def __init__(self) -> None:
         self.answerer: Answerer | None = None
         self.release: Release | None = None
+        self.exposures: ExposureLog | None = None
         self.ready = False
         self.draining = False
         self._document: tuple[tuple[str, ...], bytes] | None = None
@@ -184,7 +186,7 @@ class Application:
         ask = _ask(request, candidates, _deadline(request.deadline_ms, headers, arrived))
         # What has arrived meanwhile gets its moment of arrival before this is worked on, not after.
         await asyncio.sleep(0)
-        return _list_bytes(self._answer(ask))
+        return self._show(ask)
 
     async def _batch(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
@@ -202,7 +204,7 @@ class Application:
         for ask in asks:
             # Others are answered between the requests of a batch.
             await asyncio.sleep(0)
-            answers.append(_list_bytes(self._answer(ask)))
+            answers.append(self._show(ask))
         return _Reply(b'{"answers":[%b]}' % b",".join(answers))
 
     async def _explain(self, scope: Message, receive: Receive) -> _Reply:
@@ -221,6 +223,13 @@ class Application:
         )
         await asyncio.sleep(0)
         return _Reply(_json(_explained(self._answer(ask), request.most)))
+
+    def _show(self, ask: Ask) -> bytes:
+        """Answer with a list that somebody will see."""
+        answer = self._answer(ask)
+        if self._serving.exposures is not None:
+            self._serving.exposures.offer(ask, answer, datetime.now(UTC))
+        return _list_bytes(answer)
 
     def _answer(self, ask: Ask) -> Answer:
         answerer = self._serving.opened()

@@ -18,6 +18,8 @@ from components.evidence.malformed import Malformed, malformed_requests
 from components.ranker.contract import Exploration, RerankRules
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
+from components.serving.exposure_files import Damage, read_exposures
+from components.serving.exposures import ExposureLog
 
 JSON = {"content-type": "application/json"}
 
@@ -355,6 +357,28 @@ def test_what_fails_inside_is_answered_without_its_place_and_logged_with_it(
     answer = client.post("/recommend", {})
     assert (answer.status, answer.error) == (500, "service: found an error of its own; needed none. Its log says more.")
     assert "secret place" in caplog.text
+
+
+def test_lists_are_logged_as_they_were_shown_and_explanations_are_not(ranker: LoadedRanker, tmp_path: Path) -> None:
+    client, serving = served(ranker)
+    serving.exposures = ExposureLog(tmp_path)
+    asked = {"user_id": ranker.user_ids[0], "k": 3, "surface": "home", "context": {"device": "mobile"}}
+    answers = [
+        client.post("/rank", {**asked, "request_id": "a", "candidates": ranker.item_ids[:9]}).json(),
+        client.post("/recommend", {**asked, "request_id": "b"}).json(),
+        *client.post("/batch", {"requests": [{"request_id": "c"}, {"request_id": "d"}]}).json()["answers"],
+    ]
+    client.post("/explain", {"candidates": ranker.item_ids[:2]})
+    client.post("/rank", {"candidates": []})
+    assert serving.exposures.close()
+    damaged: list[Damage] = []
+    logged = list(read_exposures(tmp_path, damaged=damaged.append))
+    assert not damaged
+    shown = [(answer["request_id"], one["item_id"], one["rank"]) for answer in answers for one in answer["items"]]
+    assert [(one.request_id, one.item_id, one.rank) for one in logged] == shown
+    first = logged[0]
+    assert (first.user_id, first.surface, first.context) == (ranker.user_ids[0], "home", {"device": "mobile"})
+    assert (first.release, first.arm, first.source, first.propensity) == ("d" * 64, "canary", "given", 1.0)
 
 
 def test_until_a_ranker_is_open_there_is_life_but_no_list(ranker: LoadedRanker) -> None:

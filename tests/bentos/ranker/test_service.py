@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from components.artifacts.digests import digest_tree
 from components.evidence.malformed import Malformed, malformed_requests
 from components.evidence.serving import Answered, Client
 from components.ranker.scoring import LoadedRanker
+from components.serving.exposure_files import Damage, read_exposures
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -194,8 +196,10 @@ def test_answers_do_not_tell_what_they_are_made_with(service: Started) -> None:
     assert headers == {"content-type", "content-length", "date"}
 
 
-def test_told_to_end_it_is_not_ready_first_and_answers_all_that_it_has_taken(start: Start) -> None:
-    with start(RANKGATE_DRAIN_SECONDS="2") as service:
+def test_told_to_end_it_is_not_ready_first_and_answers_and_logs_all_that_it_has_taken(
+    start: Start, tmp_path: Path
+) -> None:
+    with start(RANKGATE_DRAIN_SECONDS="2", RANKGATE_EXPOSURES=str(tmp_path)) as service:
         statuses: list[int] = []
         stop = threading.Event()
 
@@ -221,6 +225,9 @@ def test_told_to_end_it_is_not_ready_first_and_answers_all_that_it_has_taken(sta
         assert set(statuses) == {200}
         service.process.wait(20)
         assert service.status("/livez") == 0
+    damaged: list[Damage] = []
+    logged = Counter(exposure.request_id for exposure in read_exposures(tmp_path, damaged=damaged.append))
+    assert (len(logged), set(logged.values()), damaged) == (len(statuses), {5}, [])
 
 
 def test_a_release_whose_ranker_was_changed_is_never_ready(release: Path, repository: Path, tmp_path: Path) -> None:
