@@ -50,7 +50,7 @@ Inner = Callable[[Message, Receive, Send], Awaitable[None]]
 Request = TypeVar("Request", bound=BaseModel)
 
 MOST_BYTES = 1 << 20
-"""Of a body: four times what the longest honest request takes."""
+"""Of a body: nearly twice what the longest single request takes that is allowed."""
 BODY_WITHIN = 5.0
 """Seconds that a client may take to send its body; then it is refused, before BentoML would answer 504."""
 WAITS = 5.0
