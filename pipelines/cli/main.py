@@ -32,6 +32,7 @@ _COMMANDS = {
     "package": ("release", "Build the bento of an approved run."),
     "manifests": ("release", "Render the Kubernetes manifests of a release."),
     "score": ("score", "Rank all users of a run into Parquet, resumably."),
+    "exposures": ("exposures", "Turn what a service has shown into the next run's events."),
     "serve": ("release", "Serve a packaged run on this machine."),
     "compile": ("kubeflow", "Write the pipeline for Kubeflow, deterministically."),
     "submit": ("kubeflow", "Upload the pipeline to Kubeflow and start a run, or a schedule."),
