@@ -269,7 +269,7 @@ def test_stages_are_told_in_seconds_and_cover_what_scoring_took(ranker: LoadedRa
     both = held.answer(ask(ranker.item_ids[:1], exclude=frozenset(ranker.item_ids[:1])))
     assert both.stages == retrieved.stages
     late = held.answer(ask(explain=True, deadline=0.0))
-    assert late.stages == {"fallback": 1.0}
+    assert late.stages == {"fallback": 1.0, "explain": 1.0}
     assert held.answer(ask(ranker.item_ids[:9], explain=True)).stages == {**given.stages, "explain": 1.0}
     assert set(retrieved.stages) | {"explain", "fallback"} == set(STAGES)
 
@@ -281,6 +281,32 @@ def test_explanations_stand_one_a_place_and_are_those_of_the_ranker(shop: Answer
     assert [one.score for one in found.explanations] == [p.score for p in found.places]
     assert found.explanations == ranker.explain(user, ids(found))
     assert shop.answer(ask(items, user=user, k=4)).explanations == ()
+
+
+def test_a_long_list_is_explained_a_few_places_at_a_time(shop: Answerer, ranker: LoadedRanker) -> None:
+    one = ask(ranker.item_ids[:50], k=50)
+    parts = list(shop.explanations(one, shop.answer(one)))
+    assert max(map(len, parts)) <= 4
+    together = shop.answer(replace(one, explain=True)).explanations
+    assert [said for part in parts for said in part] == list(together)
+    assert len(together) == 50
+
+
+def test_a_list_that_is_explained_in_part_is_not_explained(ranker: LoadedRanker) -> None:
+    class Tired(Broken):
+        asked = 0
+
+        def show(self, *words: Any, **said: Any) -> Any:
+            return self._ranker.show(*words, **said)
+
+        def explain(self, *words: Any, **said: Any) -> Any:
+            self.asked += 1
+            if self.asked == 2:
+                raise self._error
+            return self._ranker.explain(*words, **said)
+
+    found = answerer(Tired(ranker, RuntimeError())).answer(ask(ranker.item_ids[:9], k=9, explain=True))
+    assert (found.fallbacks, found.explanations, len(found.places)) == ((UNEXPLAINED,), (), 9)
 
 
 def test_what_was_not_scored_is_not_explained(ranker: LoadedRanker) -> None:
