@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -22,13 +23,14 @@ import schemathesis
 from fuzz_wire import Got, Wire, exchange, fault_of, fault_of_answer, wires
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from killing import logged
 from schemathesis import GenerationMode
 from schemathesis.core.failures import Failure
 from serving_client import ask, reading, request
-from serving_processes import family, resident
+from serving_processes import Server
+from serving_release import released
 from serving_world import Size, ranker_of, work_folder
 
-from components.evidence.serving import Running, running
 from components.ranker.scoring import LoadedRanker
 
 SIZE = Size(trees=50, features=40, scale=0.1)
@@ -83,7 +85,7 @@ def draws(calls: int, number: int) -> Any:
     return decorate
 
 
-def document_of(service: Running) -> dict[str, Any]:
+def document_of(service: Server) -> dict[str, Any]:
     """The service's OpenAPI document."""
     status, content = ask(service.port, reading(_DOCUMENT))
     if status != 200:
@@ -126,7 +128,7 @@ def _operations(document: dict[str, Any]) -> list[Any]:
     return [found.ok() for found in schemathesis.openapi.from_dict(document).get_all_operations()]
 
 
-def fuzz_wires(service: Running, ranker: Path, tally: Tally, *, calls: int, number: int) -> None:
+def fuzz_wires(service: Server, ranker: Path, tally: Tally, *, calls: int, number: int) -> None:
     """So many calls of `fuzz_wire`."""
     document = document_of(service)
 
@@ -145,7 +147,7 @@ def fuzz_wires(service: Running, ranker: Path, tally: Tally, *, calls: int, numb
     send()
 
 
-def fuzz_document(service: Running, tally: Tally, *, calls: int, number: int) -> None:
+def fuzz_document(service: Server, tally: Tally, *, calls: int, number: int) -> None:
     """So many calls of Schemathesis, spread over the operations that take a body; the others are asked a few times."""
     operations = _operations(document_of(service))
     with_body = [one for one in operations if one.body is not None and list(one.body)]
@@ -155,7 +157,7 @@ def fuzz_document(service: Running, tally: Tally, *, calls: int, number: int) ->
         )
 
 
-def _fuzz_operation(service: Running, operation: Any, tally: Tally, *, calls: int, number: int) -> None:
+def _fuzz_operation(service: Server, operation: Any, tally: Tally, *, calls: int, number: int) -> None:
     modes = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
 
     @draws(calls, number)
@@ -193,7 +195,7 @@ def _failures(case: Any, answer: Any) -> list[Failure]:
     return []
 
 
-def is_well(service: Running, ranker: Path) -> bytes:
+def is_well(service: Server, ranker: Path) -> bytes:
     """What the service answers to a plain request; compared before and after.
 
     Raises:
@@ -219,15 +221,21 @@ def main() -> None:
     given_ = parser.parse_args()
     ranker = ranker_of(SIZE, work=work_folder(), progress=print)
     tally = Tally()
-    with running(ranker) as service:
-        before = is_well(service, ranker)
-        memory = sum(map(resident, family(service.pid)))
-        fuzz_document(service, tally, calls=given_.calls // 3, number=given_.seed)
-        fuzz_wires(service, ranker, tally, calls=given_.calls - tally.calls, number=given_.seed)
-        after = is_well(service, ranker)
-        grown = sum(map(resident, family(service.pid))) - memory
+    with tempfile.TemporaryDirectory(dir=work_folder()) as folder:
+        exposures = Path(folder)
+        with released(ranker, exposures=exposures) as service:
+            before = is_well(service, ranker)
+            memory = service.resident()
+            fuzz_document(service, tally, calls=given_.calls // 3, number=given_.seed)
+            fuzz_wires(service, ranker, tally, calls=given_.calls - tally.calls, number=given_.seed)
+            after = is_well(service, ranker)
+            grown = service.resident() - memory
+        log = logged(exposures, answered=(), recent=())
     print(tally.told())
     print(f"afterwards the service is ready; its memory grew by {grown / 2**20:.0f} MB")
+    print(f"the exposure log holds {log.lists} requests, {log.torn} torn tails, {log.damaged} damaged lines")
+    if log.torn or log.damaged or not log.lists:
+        raise SystemExit("the exposure log is damaged, or was not written")
     if before != after:
         raise SystemExit("afterwards it answers the same request otherwise")
     raise SystemExit(bool(tally.faults))

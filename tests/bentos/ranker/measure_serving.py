@@ -2,9 +2,9 @@
 
     python tests/bentos/ranker/measure_serving.py [--rounds 5] [--seconds 2] [--page docs] [--json FILE]
 
-One ranker (300 trees, 40 features of the generated shop, caps by category and provider), the same requests for all: rankgate
-is told a user and 100 ids, looks features up, scores, re-ranks and answers; every peer is handed those rows as JSON and
-answers 100 scores. Before anything is timed, all must give the scores that XGBoost gives in this process.
+One ranker (300 trees, 40 features of the generated shop, caps by category and provider), the same requests for all. rankgate
+serves a release: it is told a user and 100 ids, looks features up, scores, re-ranks, answers and logs the exposure; every peer
+is handed those rows as JSON and answers 100 scores. Before anything is timed, all must give the scores that XGBoost gives here.
 
 Each server is one process with one worker and one XGBoost thread, on one core; the client is on another. First each is
 started and measured alone, then all run and are measured in turn, round by round, in an order that moves on. Medians of
@@ -36,9 +36,9 @@ import numpy as np
 from serving_client import BrokenAnswerError, Sample, ask, closed, paced, reading, request
 from serving_page import write_page
 from serving_processes import Server, Watch, cores, free_port, pinned, started
+from serving_release import DIGEST, released
 from serving_world import MISSING, REPOSITORY, Asked, Size, ranker_of, requests_of, work_folder
 
-from components.evidence.serving import running
 from components.ranker.batch import score_users
 from components.ranker.scoring import LoadedRanker
 from components.ranker.storage import MODEL
@@ -68,6 +68,8 @@ class Target:
 
 
 def _given(answer: Any, asked: Asked) -> list[float]:
+    if answer["release"] != DIGEST:
+        raise SystemExit(f"another service answers: release {answer['release']}.")
     by_item = {place["item_id"]: place["score"] for place in answer["items"]}
     return [by_item[item] for item in asked.item_ids]
 
@@ -110,8 +112,8 @@ def server(name: str, ranker: Path, asked: Asked, logs: Path, *, mlserver: Path 
         environment |= {f"MLSERVER_{key}": str(value) for key, value in ports.items()}
         environment |= {"MLSERVER_DEBUG": "false", "PYTHONPATH": str(PEERS / "mlserver_model")}
     if name == "rankgate":
-        with running(ranker) as service:
-            yield Server(service.port, service.pid, guarded=True, seconds_to_ready=service.seconds_to_ready)
+        with released(ranker) as service:
+            yield service
         return
     target = next((one for one in TARGETS if one.server == name), TARGETS[0])
     with started(

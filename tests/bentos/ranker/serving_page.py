@@ -215,10 +215,10 @@ def _method(result: Mapping[str, Any]) -> list[str]:
     )
     where = "servers on one core, the client on another" if result["pinned"] else "servers and client on the same core"
     return [
-        "Every server is one process with one worker and one XGBoost thread. rankgate (`bentos.ranker.measuring`, started as a "
-        "release is) is told a user and the ids, and looks features up, scores, caps by category and provider, and answers all "
-        "places with scores and the release; the others are handed the rows as JSON and answer 100 scores. All were checked to "
-        "give the scores that XGBoost gives in the measuring process.",
+        "Every server is one process with one worker and one XGBoost thread. rankgate serves a release: it is told a "
+        "user and the ids, looks features up, scores, caps by category and provider, answers all places with scores, sources "
+        "and propensities, and logs the exposure; the others are handed the rows as JSON and answer 100 scores. All were "
+        "checked to give the scores that XGBoost gives in the measuring process.",
         "",
         f"{len(result['rounds'])} rounds in turn, in an order that moves on, {result['seconds']:g} s at one connection and half "
         f"of it at each other number; {where}. Latency at one connection is from sending to the last byte. *From when due*: "

@@ -38,12 +38,11 @@ class Server:
 
     port: int
     pid: int
-    """Its processes are this one's descendants, and itself unless it only guards them."""
-    guarded: bool
+    """Its processes are this one and its descendants."""
     seconds_to_ready: float
 
     def pids(self) -> list[int]:
-        return [pid for pid in family(self.pid) if not (self.guarded and pid == self.pid)]
+        return family(self.pid)
 
     def times(self) -> Times:
         """Processor seconds, of which ended threads are part, and the seconds that live threads waited for a processor."""
@@ -131,13 +130,16 @@ def started(
         )
     try:
         _wait(process, port, ready, log, until=began + _READY_WITHIN)
-        yield Server(port, process.pid, guarded=False, seconds_to_ready=time.perf_counter() - began)
+        yield Server(port, process.pid, seconds_to_ready=time.perf_counter() - began)
     finally:
+        # BentoML's workers lead sessions of their own: they do not end with their parent's group.
+        members = family(process.pid)
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_WITHIN)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
 

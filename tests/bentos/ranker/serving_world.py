@@ -179,7 +179,7 @@ def requests_of(ranker: Path, *, count: int, candidates: int, seed: int) -> list
     devices = tables.context_values["device"]
     rng = np.random.default_rng(seed)
     found = []
-    for _ in range(count):
+    for number in range(count):
         user, device = int(rng.integers(len(users))), str(rng.choice(devices))
         drawn = rng.choice(len(items), candidates, replace=False).astype(np.int32)
         matrix = np.ascontiguousarray(
@@ -190,13 +190,13 @@ def requests_of(ranker: Path, *, count: int, candidates: int, seed: int) -> list
                 {"device": [device] * candidates},
             )[:, columns]
         )
-        found.append(_asked(users[user], [items[item] for item in drawn.tolist()], device, matrix))
+        found.append(_asked(number, users[user], [items[item] for item in drawn.tolist()], device, matrix))
     return found
 
 
-def _asked(user_id: str, item_ids: list[str], device: str, matrix: NDArray[np.float32]) -> Asked:
+def _asked(number: int, user_id: str, item_ids: list[str], device: str, matrix: NDArray[np.float32]) -> Asked:
     told = np.where(np.isnan(matrix), np.float32(MISSING), matrix)
-    about = {"user_id": user_id, "context": {"device": device}}
+    about = {"user_id": user_id, "context": {"device": device}, "request_id": f"feed-{number}", "surface": "home"}
     values = orjson.Fragment(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
     flat = orjson.Fragment(orjson.dumps(told.ravel(), option=orjson.OPT_SERIALIZE_NUMPY))
     tensor = {"name": "features", "shape": list(told.shape), "datatype": "FP32", "data": flat}

@@ -4,7 +4,7 @@
 
 The requests are all different: known users and users that nobody has heard of, items that come and go, a request id each, and
 one in a hundred is wrong, so that whatever is kept by user, request, item or fault would show as memory. Memory is read once
-a second; its slope after the first tenth has an interval that heeds how much one second is like the next. Latency counts from
+a second; its slope in the second half has an interval that heeds how much one second is like the next. Latency counts from
 when a request was due.
 
 Each kill is `kill -9` of the process that answers, at the same rate. Lost is a request that was sent and never answered; no more
@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -31,19 +30,18 @@ from numpy.typing import NDArray
 from scipy import stats
 from serving_client import Sample, ask, closed, paced, reading, request
 from serving_processes import Server, cores, pinned
+from serving_release import released
 from serving_world import Size, ranker_of, work_folder
 
-from components.evidence.serving import running
 from components.ranker.scoring import LoadedRanker
-from components.serving.exposures import FOLDER_VARIABLE
 
 CONNECTIONS = 16
 GROWTH = 0.01
 """Share of its memory that a service may grow by during a soak before it is called growth, whatever the interval says."""
 _WRONG_EVERY, _STRANGER_EVERY = 100, 20
 _STRETCHES = 10
-_CALM = 0.1
-"""Share of a soak at its beginning that memory is not judged by."""
+_CALM = 0.5
+"""Share of a soak at its beginning that memory is not judged by: what is made once, and allocators, come to rest."""
 
 
 class Traffic(Sequence[bytes]):
@@ -180,8 +178,7 @@ def main() -> None:
     given = parser.parse_args()
     ranker = ranker_of(Size(), work=work_folder(), progress=lambda told: print(told, flush=True))
     with tempfile.TemporaryDirectory(dir=work_folder()) as exposures:
-        os.environ[FOLDER_VARIABLE] = exposures
-        soaked, kills, well = run(ranker, minutes=given.minutes, kills=given.kills, rate=given.rate)
+        soaked, kills, well = run(ranker, Path(exposures), minutes=given.minutes, kills=given.kills, rate=given.rate)
         answered = frozenset().union(*(one.answered for one in kills))
         log = logged(Path(exposures), answered=answered, recent=frozenset().union(*(one.recent for one in kills)))
     print(log.told() if log.lists else "the service wrote no exposure log")
@@ -193,15 +190,15 @@ def main() -> None:
     raise SystemExit(bool(wrong or not log.readable))
 
 
-def run(ranker: Path, *, minutes: float, kills: int, rate: float | None) -> tuple[Soaked, list[Killed], bool]:
+def run(
+    ranker: Path, exposures: Path, *, minutes: float, kills: int, rate: float | None
+) -> tuple[Soaked, list[Killed], bool]:
     """Soak, then kill so often; and whether the service is ready afterwards."""
     traffic = Traffic(ranker)
     serving, asking = cores()
-    with pinned(serving):
-        service = running(ranker)
-        opened = service.__enter__()
-    try:
-        held = Server(opened.port, opened.pid, guarded=True, seconds_to_ready=opened.seconds_to_ready)
+    with ExitStack() as stack:
+        with pinned(serving):
+            held = stack.enter_context(released(ranker, exposures=exposures))
         with pinned(asking):
             few = [one for one in traffic[10_000:11_000] if b"unknown-" not in one]
             most = closed(held.port, few, connections=8, seconds=5.0).rate
@@ -215,8 +212,6 @@ def run(ranker: Path, *, minutes: float, kills: int, rate: float | None) -> tupl
                 killed.append(kill_worker(held, more, rate=rate, connections=CONNECTIONS))
                 print(killed[-1].told(), flush=True)
             return soaked, killed, is_ready(held.port)
-    finally:
-        service.__exit__(None, None, None)
 
 
 def told_of(found: Soaked) -> str:
@@ -226,7 +221,7 @@ def told_of(found: Soaked) -> str:
     lines = [
         f"{found.answers} answers of 200, statuses {dict(sorted(found.statuses.items()))} (one in {_WRONG_EVERY} was wrong); "
         f"{found.failed} lost or 500 and above, {found.late} lists that there was no time to score",
-        f"memory {sizes[0]:.1f} MB at first, {sizes[-1]:.1f} at last, {max(sizes):.1f} at most; after the first tenth "
+        f"memory {sizes[0]:.1f} MB at first, {sizes[-1]:.1f} at last, {max(sizes):.1f} at most; in the second half "
         f"{slope:+.1f} MB an hour ({low:+.1f} to {high:+.1f}): {'it grew' if found.grew else 'no growth'}",
         "p50 / p99 / longest by tenths of the time, ms from when due: "
         + ", ".join(f"{part['p50']:.1f}/{part['p99']:.1f}/{part['longest']:.0f}" for part in found.windows),

@@ -12,20 +12,20 @@ import fuzz_wire
 import pytest
 from fuzz_serving import Tally, fuzz_document, fuzz_wires, is_well
 from fuzz_wire import Got, Outcome, Wire, dumped, exchange, fault_of, fault_of_answer
-
-from components.evidence.serving import Running, running
+from serving_processes import Server
+from serving_release import released
 
 
 @pytest.fixture(scope="module")
-def service(small_ranker: Path) -> Iterator[Running]:
-    with running(small_ranker) as started:
+def service(small_ranker: Path) -> Iterator[Server]:
+    with released(small_ranker) as started:
         yield started
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("number", [0, 1])
 def test_requests_that_nobody_should_send_are_answered_below_500(
-    service: Running, small_ranker: Path, number: int
+    service: Server, small_ranker: Path, number: int
 ) -> None:
     before, tally = is_well(service, small_ranker), Tally()
     fuzz_wires(service, small_ranker, tally, calls=200, number=number)
@@ -37,7 +37,7 @@ def test_requests_that_nobody_should_send_are_answered_below_500(
 
 
 @pytest.mark.integration
-def test_answers_are_as_the_openapi_document_says(service: Running, small_ranker: Path) -> None:
+def test_answers_are_as_the_openapi_document_says(service: Server, small_ranker: Path) -> None:
     before, tally = is_well(service, small_ranker), Tally()
     fuzz_document(service, tally, calls=240, number=0)
     assert not tally.faults, tally.told()

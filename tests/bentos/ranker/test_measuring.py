@@ -18,11 +18,11 @@ import pytest
 from killing import kill_worker, logged
 from serving_client import BrokenAnswerError, Sample, closed, paced, read_head, request
 from serving_page import BATCH_LIMIT, LATENCY_LIMIT, RATE_LIMIT, chart, write_page
-from serving_processes import Server, Watch
+from serving_processes import Watch
+from serving_release import released
 from serving_world import chosen
 from soak import Soaked, Traffic, is_ready, slope_of, windows_of
 
-from components.evidence.serving import running
 from components.serving.contract import Answer, Ask, Place
 from components.serving.exposures import ExposureLog
 
@@ -274,9 +274,8 @@ def test_what_a_log_lacks_is_told_unless_it_was_answered_shortly_before(tmp_path
 
 
 @pytest.mark.integration
-def test_a_killed_worker_loses_what_it_was_answering_and_nothing_more(small_ranker: Path) -> None:
-    with running(small_ranker) as service:
-        held = Server(service.port, service.pid, guarded=True, seconds_to_ready=service.seconds_to_ready)
+def test_a_killed_worker_loses_what_it_was_answering_and_nothing_more(small_ranker: Path, tmp_path: Path) -> None:
+    with released(small_ranker, exposures=tmp_path / "exposures") as held:
         worker = held.busiest()
         found = kill_worker(held, Traffic(small_ranker), rate=40, connections=8, before=1.0, after=10.0)
         assert held.busiest() != worker
@@ -284,7 +283,11 @@ def test_a_killed_worker_loses_what_it_was_answering_and_nothing_more(small_rank
         assert found.failed == 0
         assert len(found.answered) > 300
         assert math.isfinite(found.back_after)
-        assert is_ready(service.port)
-        again = paced(service.port, Traffic(small_ranker), rate=40, seconds=1.0)
+        assert is_ready(held.port)
+        again = paced(held.port, Traffic(small_ranker), rate=40, seconds=1.0)
         assert again.statuses[0] == 0
         assert statistics.median(again.seconds) < 1
+    log = logged(tmp_path / "exposures", answered=found.answered, recent=found.recent)
+    assert log.lists > 300
+    assert log.readable, log.told()
+    assert log.torn <= 1
