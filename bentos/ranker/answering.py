@@ -19,6 +19,8 @@ UNRELEASED = "unreleased"
 """What a measured candidate answers in place of a release's digest."""
 ARM_VARIABLE = "RANKGATE_ARM"
 """Names the arm of a rollout that this process answers for."""
+SURFACES_VARIABLE = "RANKGATE_SURFACES"
+"""Names, with commas between them, that metrics tell apart; without it the first few that are asked for."""
 
 SETTINGS: dict[str, Any] = {
     "workers": 1,
@@ -45,6 +47,9 @@ class Answering:
         )
         answerer.warm_up()
         self.serving.release, self.serving.answerer = release, answerer
+        self.serving.count_by(
+            [name.strip() for name in os.environ.get(SURFACES_VARIABLE, "").split(",") if name.strip()]
+        )
         self._drain = drain_seconds(self.drain)
         # What a measured candidate answers nobody sees.
         self.serving.exposures = log_of(os.environ) if release else None

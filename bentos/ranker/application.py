@@ -16,12 +16,12 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bentos.ranker.messages import (
@@ -40,6 +40,7 @@ from components.ranker.explaining import sentence
 from components.serving.answering import Answerer, explained
 from components.serving.contract import Answer, Ask, Place
 from components.serving.exposures import ExposureLog
+from components.serving.metrics import OTHER, ServingMetrics, State, exposition
 
 _LOG = logging.getLogger("rankgate.serving")
 
@@ -72,7 +73,26 @@ class Serving:
         self.exposures: ExposureLog | None = None
         self.ready = False
         self.draining = False
+        self.count_by(())
         self._document: tuple[tuple[str, ...], bytes] | None = None
+
+    def count_by(self, surfaces: Sequence[str]) -> None:
+        """Begin to count anew; these surfaces, or without any the first that come, have figures of their own."""
+        self.registry = CollectorRegistry()
+        self.metrics = ServingMetrics(self.registry, look=self.state, surfaces=surfaces)
+
+    def state(self) -> State:
+        """How things stand, for whoever watches."""
+        answerer, approval = self.answerer, self.release.approval if self.release else None
+        return State(
+            ready=self.ready,
+            draining=self.draining,
+            release=answerer.release if answerer else "",
+            run=approval.run if approval else "",
+            arm=answerer.arm if answerer else "",
+            features_as_of=float(answerer.ranker.latest_bucket_start) if answerer else None,
+            exposures=self.exposures.counts() if self.exposures else None,
+        )
 
     def opened(self) -> Answerer:
         """The answerer.
@@ -134,6 +154,7 @@ class Application:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
+        began = time.monotonic()
         try:
             reply = await self._handler(scope)(scope, receive)
         except RefusedError as refused:
@@ -150,6 +171,8 @@ class Application:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
+        route = scope["path"] if scope["path"] in self._routes else OTHER
+        self._serving.metrics.replied(route, reply.status, time.monotonic() - began)
 
     def _handler(self, scope: Message) -> Handler:
         methods = self._routes.get(scope["path"])
@@ -232,7 +255,9 @@ class Application:
 
     def _show(self, ask: Ask) -> bytes:
         """Answer with a list that somebody will see."""
+        began = time.monotonic()
         answer = self._answer(ask)
+        self._serving.metrics.observe(ask, answer, time.monotonic() - began)
         if self._serving.exposures is not None:
             self._serving.exposures.offer(ask, answer, datetime.now(UTC))
         return _list_bytes(answer)
@@ -271,7 +296,11 @@ class Application:
         return _Reply(b'{"status":"ready"}')
 
     async def _metrics(self, _: Message, __: Receive) -> _Reply:
-        return _Reply(generate_latest(REGISTRY), CONTENT_TYPE_LATEST.encode())
+        parts = []
+        for part in exposition(REGISTRY, self._serving.registry):
+            parts.append(part)
+            await asyncio.sleep(0)
+        return _Reply(b"".join(parts), CONTENT_TYPE_LATEST.encode())
 
     async def _openapi(self, _: Message, __: Receive) -> _Reply:
         return _Reply(self._serving.document())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bentos.ranker import application
 from bentos.ranker.application import MOST_BYTES, Application, Message, Receive, Send, Serving
@@ -414,10 +415,39 @@ def test_what_is_served_is_told_to_get_and_to_post(client: Client, ranker: Loade
     assert found == client.post("/release", {}).json()
 
 
-def test_metrics_are_told_in_the_format_of_prometheus(client: Client) -> None:
+def test_metrics_tell_of_requests_by_route_and_of_lists_by_surface(ranker: LoadedRanker) -> None:
+    client, serving = served(ranker)
+    serving.count_by(["home"])
+    for surface in ("home", "home", "search", "made-up"):
+        client.post("/recommend", {"k": 3, "surface": surface, "user_id": "nobody"})
+    client.post("/batch", {"requests": [{"k": 1}, {"k": 1}]})
+    client.post("/explain", {"candidates": ranker.item_ids[:2]})
+    client.post("/rank", {"k": 0})
+    for number in range(50):
+        client.send("GET", f"/admin/{number}")
     answer = client.send("GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    assert b"# TYPE " in answer.body
+    told = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+    requests = {key[1:]: value for key, value in told.items() if key[0] == "rankgate_requests_total"}
+    assert requests == {
+        ("/recommend", "200"): 4.0,
+        ("/batch", "200"): 1.0,
+        ("/explain", "200"): 1.0,
+        ("/rank", "400"): 1.0,
+        ("404", "other"): 50.0,
+    }
+    lists = {key[1:]: value for key, value in told.items() if key[0] == "rankgate_answer_seconds_count"}
+    assert lists == {("canary", "home"): 2.0, ("canary", "other"): 2.0, ("canary", "unsaid"): 2.0}
+    assert told["rankgate_fallbacks_total", "canary", "home", "unknown_user"] == 2.0
+    assert told["rankgate_stage_seconds_count", "canary", "home", "retrieve"] == 2.0
+    assert told["rankgate_release_info", "", "canary", "d" * 64] == 1.0
+    assert told["rankgate_features_as_of_seconds",] == ranker.latest_bucket_start
+    assert (told["rankgate_ready",], told["rankgate_draining",]) == (1.0, 0.0)
+    assert told["process_resident_memory_bytes",] > 0
 
 
 def test_the_start_and_the_end_of_the_process_are_bentomls(client: Client) -> None:
