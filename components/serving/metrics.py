@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import generate_latest
@@ -28,7 +28,6 @@ SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 # Prometheus knows no sum where bounds are negative, and no count beside the bucket +Inf.
 SCORES = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
-SURFACES_VARIABLE = "RANKGATE_SURFACES"
 OTHER = "other"
 UNSAID = "unsaid"
 MOST_SURFACES = 8
@@ -49,12 +48,6 @@ class State:
     """Features know events before this moment, seconds since 1970."""
     exposures: Counts | None
     """None where nothing is logged."""
-
-
-def surfaces_of(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The surfaces that the environment declares, separated by commas; none where it does not."""
-    said = environment.get(SURFACES_VARIABLE, "").split(",")
-    return tuple(surface.strip() for surface in said if surface.strip())
 
 
 class Bounded:
@@ -120,6 +113,7 @@ class ServingMetrics(Collector):
         registry: CollectorRegistry,
         *,
         look: Callable[[], State],
+        surfaces: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Register with a registry.
@@ -127,19 +121,16 @@ class ServingMetrics(Collector):
         Args:
             registry: Collects these metrics from now on.
             look: Asked at each scrape.
+            surfaces: Those that have series of their own; without any, the first `MOST_SURFACES` that are asked for.
             clock: Seconds since 1970.
         """
         self._look, self._clock = look, clock
-        self._surfaces, self._arms = Bounded(most=MOST_SURFACES), Bounded(most=_MOST_ARMS)
+        self._surfaces, self._arms = Bounded(surfaces, most=MOST_SURFACES), Bounded(most=_MOST_ARMS)
         self._cells: dict[tuple[str, str], _Cell] = {}
         self._replies: dict[tuple[str, int], int] = {}
         self._routes: dict[str, Histogram] = {}
         self._turn = 0
         registry.register(self)
-
-    def declare(self, surfaces: Sequence[str]) -> None:
-        """Give these surfaces series of their own, and no others."""
-        self._surfaces = Bounded(surfaces, most=MOST_SURFACES)
 
     def observe(self, ask: Ask, answer: Answer, seconds: float) -> None:
         """Count an answered list.

@@ -21,14 +21,12 @@ from components.serving.metrics import (
     OTHER,
     SCORES,
     SECONDS,
-    SURFACES_VARIABLE,
     UNSAID,
     Bounded,
     Histogram,
     ServingMetrics,
     State,
     exposition,
-    surfaces_of,
 )
 
 _COUNTS = Counts(
@@ -51,10 +49,10 @@ def answer(places: tuple[Place, ...] = _PLACES, arm: str = "stable", **changes: 
 class Scraped:
     """Metrics, and what a scrape of them says."""
 
-    def __init__(self, state: State = _STATE) -> None:
+    def __init__(self, state: State = _STATE, **options: Any) -> None:
         self.state = state
         self.registry = CollectorRegistry()
-        self.metrics = ServingMetrics(self.registry, look=lambda: self.state, clock=lambda: 1_060.0)
+        self.metrics = ServingMetrics(self.registry, look=lambda: self.state, clock=lambda: 1_060.0, **options)
 
     def text(self) -> str:
         return b"".join(exposition(self.registry)).decode()
@@ -128,16 +126,11 @@ def test_surfaces_beyond_the_first_are_one() -> None:
 
 
 def test_declared_surfaces_have_series_of_their_own_whoever_comes_first() -> None:
-    scraped = Scraped()
-    scraped.metrics.declare(surfaces_of({SURFACES_VARIABLE: "home, search,"}))
+    scraped = Scraped(surfaces=("home", "search"))
     for surface in ("spam", "search", "", "home"):
         scraped.metrics.observe(ask(surface), answer(), 0.001)
     found = {dict(labels)["surface"] for name, labels in scraped.values() if name == "rankgate_places_total"}
     assert found == {"home", "search", OTHER, UNSAID}
-
-
-def test_without_a_word_on_surfaces_none_is_declared() -> None:
-    assert surfaces_of({}) == ()
 
 
 def test_all_series_together_are_bounded_whatever_is_asked() -> None:
