@@ -14,6 +14,7 @@ from components.approval.contract import Release
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
 from components.serving.exposures import log_of
+from components.serving.logs import AccessLog, LogSettings, start_logs
 
 UNRELEASED = "unreleased"
 """What a measured candidate answers in place of a release's digest."""
@@ -51,6 +52,7 @@ class Answering:
             [name.strip() for name in os.environ.get(SURFACES_VARIABLE, "").split(",") if name.strip()]
         )
         self._drain = drain_seconds(self.drain)
+        self._logs = LogSettings.of(os.environ)
         # What a measured candidate answers nobody sees.
         self.serving.exposures = log_of(os.environ) if release else None
         # What has been loaded stays: without this the collector walks through all of it again and again.
@@ -61,6 +63,8 @@ class Answering:
     @bentoml.on_startup
     async def ending(self) -> None:
         """Within the server's loop, which has its handlers by now."""
+        self._end_logs = start_logs(self._logs)
+        self.serving.access = AccessLog(self._logs.sample)
         drain_on_sigterm(self.serving, self._drain)
 
     @bentoml.on_shutdown
@@ -68,6 +72,7 @@ class Answering:
         """After the last answer."""
         if self.serving.exposures is not None:
             self.serving.exposures.close()
+        self._end_logs()
 
 
 def answers(service: Any) -> Any:

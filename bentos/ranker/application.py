@@ -40,6 +40,7 @@ from components.ranker.explaining import sentence
 from components.serving.answering import Answerer, explained
 from components.serving.contract import Answer, Ask, Place
 from components.serving.exposures import ExposureLog
+from components.serving.logs import AccessLog
 from components.serving.metrics import OTHER, ServingMetrics, State, exposition
 
 _LOG = logging.getLogger("rankgate.serving")
@@ -59,6 +60,8 @@ WAITS = 5.0
 for each other until BentoML answers 504; so they get the lists that cost next to nothing."""
 MOST_MILLISECONDS = 60_000.0
 _PATH_LETTERS = 200
+_EXPLAINED = "explain"
+"""Where metrics count lists that nobody is shown."""
 
 _JSON = b"application/json"
 _PLACES = TypeAdapter(tuple[Place, ...])
@@ -71,6 +74,7 @@ class Serving:
         self.answerer: Answerer | None = None
         self.release: Release | None = None
         self.exposures: ExposureLog | None = None
+        self.access = AccessLog(0)
         self.ready = False
         self.draining = False
         self.count_by(())
@@ -79,7 +83,8 @@ class Serving:
     def count_by(self, surfaces: Sequence[str]) -> None:
         """Begin to count anew; these surfaces, or without any the first that come, have figures of their own."""
         self.registry = CollectorRegistry()
-        self.metrics = ServingMetrics(self.registry, look=self.state, surfaces=surfaces)
+        told_apart = [*surfaces, _EXPLAINED] if surfaces else ()
+        self.metrics = ServingMetrics(self.registry, look=self.state, surfaces=told_apart)
 
     def state(self) -> State:
         """How things stand, for whoever watches."""
@@ -127,6 +132,10 @@ class _Reply:
     kind: bytes = _JSON
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    answers: tuple[Answer, ...] = ()
+    """What was answered, for metrics and logs."""
+    refused: tuple[str, ...] = ()
+    """The fields that were not as needed."""
 
 
 Handler = Callable[[Message, Receive], Awaitable[_Reply]]
@@ -160,6 +169,7 @@ class Application:
         except RefusedError as refused:
             reply = _refusal(refused)
         except _GoneError:
+            self._told(scope, _Reply(b"", status=_GONE), began)
             return
         except Exception:
             # Not the client's fault, and no business of theirs: the log has it, with its place.
@@ -171,8 +181,18 @@ class Application:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
-        route = scope["path"] if scope["path"] in self._routes else OTHER
-        self._serving.metrics.replied(route, reply.status, time.monotonic() - began)
+        self._told(scope, reply, began)
+
+    def _told(self, scope: Message, reply: _Reply, began: float) -> None:
+        """Count a request that has its answer, and log it."""
+        path, seconds = scope["path"], time.monotonic() - began
+        route = path if path in self._routes else OTHER
+        self._serving.metrics.replied(route, reply.status, seconds)
+        # Probes and scrapes say nothing that metrics do not.
+        if "GET" not in self._routes.get(path, ()):
+            self._serving.access.replied(
+                route, reply.status, seconds, answers=reply.answers, refused=", ".join(reply.refused)
+            )
 
     def _handler(self, scope: Message) -> Handler:
         methods = self._routes.get(scope["path"])
@@ -190,14 +210,12 @@ class Application:
         arrived = time.monotonic()
         headers = _headers_of(scope)
         request = _parsed(RankRequest, await _body(headers, receive))
-        return _Reply(await self._listed(request, request.candidates, headers, arrived))
+        return await self._listed(request, request.candidates, headers, arrived)
 
     async def _recommend(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
         headers = _headers_of(scope)
-        return _Reply(
-            await self._listed(_parsed(RecommendRequest, await _body(headers, receive)), None, headers, arrived)
-        )
+        return await self._listed(_parsed(RecommendRequest, await _body(headers, receive)), None, headers, arrived)
 
     async def _listed(
         self,
@@ -205,11 +223,12 @@ class Application:
         candidates: Iterable[str] | None,
         headers: _Headers,
         arrived: float,
-    ) -> bytes:
+    ) -> _Reply:
         ask = _ask(request, candidates, _deadline(request.deadline_ms, headers, arrived))
         # What has arrived meanwhile gets its moment of arrival before this is worked on, not after.
         await asyncio.sleep(0)
-        return self._show(ask)
+        answer = self._show(ask)
+        return _Reply(_list_bytes(answer), answers=(answer,))
 
     async def _batch(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
@@ -223,12 +242,13 @@ class Application:
         for place, ask in enumerate(asks):
             if faults := answerer.faults(ask):
                 raise RefusedError(400, *(replace(fault, where=f"requests.{place}.{fault.where}") for fault in faults))
-        answers = []
+        answers, lists = [], []
         for ask in asks:
             # Others are answered between the requests of a batch.
             await asyncio.sleep(0)
             answers.append(self._show(ask))
-        return _Reply(b'{"answers":[%b]}' % b",".join(answers))
+            lists.append(_list_bytes(answers[-1]))
+        return _Reply(b'{"answers":[%b]}' % b",".join(lists), answers=tuple(answers))
 
     async def _explain(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
@@ -240,6 +260,7 @@ class Application:
             candidates=tuple(request.candidates),
             k=len(request.candidates),
             context=request.context,
+            surface=_EXPLAINED,
             deadline=_deadline(request.deadline_ms, headers, arrived),
             explore=False,
         )
@@ -251,16 +272,17 @@ class Application:
             # Others are answered between some items and the next: fifty take some 30 ms.
             await asyncio.sleep(0)
         answer = explained(answer, parts, seconds=time.monotonic() - began)
-        return _Reply(_json(_reasons(answer, request.most)))
+        self._serving.metrics.observe(ask, answer, sum(answer.stages.values()))
+        return _Reply(_json(_reasons(answer, request.most)), answers=(answer,))
 
-    def _show(self, ask: Ask) -> bytes:
+    def _show(self, ask: Ask) -> Answer:
         """Answer with a list that somebody will see."""
         began = time.monotonic()
         answer = self._answer(ask)
         self._serving.metrics.observe(ask, answer, time.monotonic() - began)
         if self._serving.exposures is not None:
             self._serving.exposures.offer(ask, answer, datetime.now(UTC))
-        return _list_bytes(answer)
+        return answer
 
     def _answer(self, ask: Ask) -> Answer:
         answerer = self._serving.opened()
@@ -304,6 +326,10 @@ class Application:
 
     async def _openapi(self, _: Message, __: Receive) -> _Reply:
         return _Reply(self._serving.document())
+
+
+_GONE = 499
+"""Of no answer, for who would have got it is gone; as nginx counts it."""
 
 
 class _GoneError(Exception):
@@ -466,4 +492,5 @@ def _json(value: Any) -> bytes:
 
 
 def _refusal(refused: RefusedError) -> _Reply:
-    return _Reply(_json({"error": str(refused)}), status=refused.status, headers=refused.headers)
+    said = _json({"error": str(refused)})
+    return _Reply(said, status=refused.status, headers=refused.headers, refused=refused.where)

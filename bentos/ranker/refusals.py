@@ -25,6 +25,7 @@ class RefusedError(Exception):
     def __init__(self, status: int, *faults: Fault, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(" ".join(map(str, faults)))
         self.status, self.headers = status, tuple(headers)
+        self.where = tuple(fault.where for fault in faults)
 
 
 def shown(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
 from components.serving.exposure_files import Damage, read_exposures
 from components.serving.exposures import ExposureLog
+from components.serving.logs import AccessLog, JsonLines
 
 JSON = {"content-type": "application/json"}
 
@@ -441,13 +443,50 @@ def test_metrics_tell_of_requests_by_route_and_of_lists_by_surface(ranker: Loade
         ("404", "other"): 50.0,
     }
     lists = {key[1:]: value for key, value in told.items() if key[0] == "rankgate_answer_seconds_count"}
-    assert lists == {("canary", "home"): 2.0, ("canary", "other"): 2.0, ("canary", "unsaid"): 2.0}
+    assert lists == {
+        ("canary", "home"): 2.0,
+        ("canary", "other"): 2.0,
+        ("canary", "unsaid"): 2.0,
+        ("canary", "explain"): 1.0,
+    }
+    assert told["rankgate_stage_seconds_count", "canary", "explain", "explain"] == 1.0
     assert told["rankgate_fallbacks_total", "canary", "home", "unknown_user"] == 2.0
     assert told["rankgate_stage_seconds_count", "canary", "home", "retrieve"] == 2.0
     assert told["rankgate_release_info", "", "canary", "d" * 64] == 1.0
     assert told["rankgate_features_as_of_seconds",] == ranker.latest_bucket_start
     assert (told["rankgate_ready",], told["rankgate_draining",]) == (1.0, 0.0)
     assert told["process_resident_memory_bytes",] > 0
+
+
+def test_who_went_away_before_the_request_was_whole_is_counted_and_gets_nothing(ranker: LoadedRanker) -> None:
+    client, _ = served(ranker)
+    with pytest.raises(IndexError):
+        client.send("POST", "/rank", b"{", headers=JSON, then={"type": "http.disconnect"})
+    assert b'rankgate_requests_total{route="/rank",status="499"} 1.0' in client.send("GET", "/metrics").body
+
+
+def test_logs_tell_of_lists_and_refusals_and_name_neither_users_nor_items(
+    ranker: LoadedRanker, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, serving = served(ranker)
+    serving.access = AccessLog(1)
+    user, items = ranker.user_ids[0], ranker.item_ids[:3]
+    with caplog.at_level(logging.INFO, "rankgate.access"):
+        client.post("/rank", {"user_id": user, "candidates": items, "request_id": "feed-1"})
+        client.post("/batch", {"requests": [{"k": 2, "user_id": user}, {"k": 1}]})
+        client.post("/explain", {"user_id": user, "candidates": items})
+        client.post("/rank", {"user_id": 17, "candidates": items, "k": 0})
+        client.send("GET", "/readyz")
+        client.send("POST", "/nothing")
+    told = [vars(record) for record in caplog.records]
+    assert [(one["route"], one["status"]) for one in told] == [
+        ("/rank", 200), ("/batch", 200), ("/explain", 200), ("/rank", 400), ("other", 404),
+    ]  # fmt: skip
+    assert (told[0]["request_id"], told[0]["places"], told[0]["arm"]) == ("feed-1", 3, "canary")
+    assert (told[1]["lists"], told[1]["places"]) == (2, 3)
+    assert told[3]["refused"] == "user_id, k"
+    words = " ".join(JsonLines().format(record) for record in caplog.records)
+    assert not [name for name in (user, *items) if f'"{name}"' in words]
 
 
 def test_the_start_and_the_end_of_the_process_are_bentomls(client: Client) -> None:

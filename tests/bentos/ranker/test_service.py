@@ -19,6 +19,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from components.approval.contract import SCHEMA_VERSION, Approval, Release
 from components.artifacts import documents
@@ -228,6 +229,46 @@ def test_told_to_end_it_is_not_ready_first_and_answers_and_logs_all_that_it_has_
     damaged: list[Damage] = []
     logged = Counter(exposure.request_id for exposure in read_exposures(tmp_path, damaged=damaged.append))
     assert (len(logged), set(logged.values()), damaged) == (len(statuses), {5}, [])
+
+
+def test_metrics_and_logs_of_a_started_service_tell_what_it_did(start: Start, tmp_path: Path) -> None:
+    with start(RANKGATE_EXPOSURES=str(tmp_path), RANKGATE_LOG_SAMPLE="5", RANKGATE_SURFACES="home") as service:
+        for number in range(20):
+            assert service.post("/recommend", {"k": 5, "surface": "home", "request_id": f"r{number}"}).status == 200
+        assert service.post("/recommend", {"k": 0}).status == 400
+        told = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(service.get("/metrics").body.decode())
+            for sample in family.samples
+        }
+        assert told["rankgate_requests_total", "/recommend", "200"] == 20
+        assert told["rankgate_requests_total", "/recommend", "400"] == 1
+        assert told["rankgate_answer_seconds_count", "home", "unsaid"] == 20
+        assert told["rankgate_exposure_places_total", "written"] + told["rankgate_exposure_waiting_places",] == 100
+        assert told["rankgate_ready",] == 1
+        assert told["process_resident_memory_bytes",] > 0
+    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+    access = [line for line in lines if line["logger"] == "rankgate.access"]
+    assert [(line["event"], line["status"]) for line in access] == [("answered", 200)] * 4 + [("refused", 400)]
+    assert [line["request_id"] for line in access[:4]] == ["r4", "r9", "r14", "r19"]
+    assert access[4]["refused"] == "k"
+
+
+@pytest.mark.parametrize(
+    "said", [{"RANKGATE_LOG_SAMPLE": "often"}, {"RANKGATE_EXPOSURES": "x", "RANKGATE_EXPOSURE_BYTES": "1"}]
+)
+def test_a_setting_that_is_none_stops_the_start_and_is_named(
+    said: dict[str, str], release: Path, repository: Path, tmp_path: Path
+) -> None:
+    service = Started(release, tmp_path, repository, **said)
+    try:
+        until = time.monotonic() + 60
+        while b"startup failed" not in service.log.read_bytes() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert list(said)[-1].encode() in service.log.read_bytes()
+        assert service.status("/readyz") != 200
+    finally:
+        service.end()
 
 
 def test_a_release_whose_ranker_was_changed_is_never_ready(release: Path, repository: Path, tmp_path: Path) -> None:
