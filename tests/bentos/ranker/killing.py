@@ -18,6 +18,8 @@ from components.serving.exposure_files import TORN, Damage, files_in, read_file
 
 _FLUSHED = 0.5
 """Seconds after which an answered list must be in the log, on a machine that others use: ten times what the log promises."""
+_BUSY = 2
+"""Requests that should be in flight at a kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def kill_worker(
 
     def tell(now: float, body: bytes, in_flight: int) -> None:
         answered.append((now, json.loads(body)["request_id"]))
-        if not killed and now >= began + before:
+        # At its busiest: with something in flight, if that comes to be.
+        if not killed and now >= began + before and (in_flight >= _BUSY or now >= began + before + 3.0):
             # Nothing is sent until it is dead: what is in flight then is all that may be lost.
             kill(held.busiest())
             killed.append((time.perf_counter(), in_flight))

@@ -279,10 +279,10 @@ def test_a_killed_worker_loses_what_it_was_answering_and_nothing_more(small_rank
         worker = held.busiest()
         found = kill_worker(held, Traffic(small_ranker), rate=40, connections=8, before=1.0, after=10.0)
         assert held.busiest() != worker
-        assert found.lost <= found.in_flight
+        assert math.isfinite(found.back_after), found.told()
+        assert found.lost <= found.in_flight, found.told()
         assert found.failed == 0
         assert len(found.answered) > 300
-        assert math.isfinite(found.back_after)
         assert is_ready(held.port)
         again = paced(held.port, Traffic(small_ranker), rate=40, seconds=1.0)
         assert again.statuses[0] == 0
