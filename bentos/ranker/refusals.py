@@ -9,11 +9,18 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bentos.ranker.messages import BatchedRequest, ExplainRequest
 from components.errors import Fault, nearest
 
 _MOST_FAULTS = 5
 _PART_LETTERS = 64
 _PREAMBLE = re.compile(r"^\w+ should (?:be |have )?")
+
+_IN_BATCH = re.compile(r"^requests\.\d+\.")
+_FIELDS = {
+    "path", "method", "body", "content-type", "x-deadline-ms", "service", "requests",
+    *BatchedRequest.model_fields, *ExplainRequest.model_fields,
+}  # fmt: skip
 
 _words = reprlib.Repr()
 _words.maxlevel, _words.maxlist, _words.maxdict, _words.maxstring, _words.maxlong = 2, 3, 3, 60, 40
@@ -25,7 +32,13 @@ class RefusedError(Exception):
     def __init__(self, status: int, *faults: Fault, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(" ".join(map(str, faults)))
         self.status, self.headers = status, tuple(headers)
-        self.where = tuple(fault.where for fault in faults)
+        self.where = tuple(dict.fromkeys(_field(fault.where) for fault in faults))
+        """The fields, by our own names of them: what a client makes up is no business of a log."""
+
+
+def _field(where: str) -> str:
+    named = _IN_BATCH.sub("", where).partition(".")[0]
+    return named if named in _FIELDS else "another"
 
 
 def shown(value: object) -> str:

@@ -478,13 +478,16 @@ def test_logs_tell_of_lists_and_refusals_and_name_neither_users_nor_items(
         client.post("/rank", {"user_id": 17, "candidates": items, "k": 0})
         client.send("GET", "/readyz")
         client.send("POST", "/nothing")
+        client.post("/recommend", {user: 1, "context": {items[0]: 3}, "k": 0})
+        client.post("/batch", {"requests": [{}, {"k": 0, user: 1}]})
     told = [vars(record) for record in caplog.records]
     assert [(one["route"], one["status"]) for one in told] == [
         ("/rank", 200), ("/batch", 200), ("/explain", 200), ("/rank", 400), ("other", 404),
+        ("/recommend", 400), ("/batch", 400),
     ]  # fmt: skip
     assert (told[0]["request_id"], told[0]["places"], told[0]["arm"]) == ("feed-1", 3, "canary")
     assert (told[1]["lists"], told[1]["places"]) == (2, 3)
-    assert told[3]["refused"] == "user_id, k"
+    assert [one["refused"] for one in told[3:]] == ["user_id, k", "path", "context, k, another", "k, another"]
     words = " ".join(JsonLines().format(record) for record in caplog.records)
     assert not [name for name in (user, *items) if f'"{name}"' in words]
 
