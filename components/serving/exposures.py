@@ -48,7 +48,7 @@ class Limits:
 
     capacity: int = 200_000
     """Places that may wait to be written; about 200 bytes of memory each."""
-    flush_seconds: float = 0.05
+    flush_seconds: float = 0.02
     """From an offer to its being written."""
     flush_places: int = 20_000
     """So many waiting places are written at once, however short the time."""

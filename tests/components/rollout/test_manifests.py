@@ -14,6 +14,7 @@ import yaml
 from components.errors import FaultyInputError
 from components.rollout.contract import SCHEMA_VERSION, RolloutPlan
 from components.rollout.manifests import render
+from components.serving.exposures import BYTES_VARIABLE, FOLDER_VARIABLE
 
 _FIRST = RolloutPlan(
     schema_version=SCHEMA_VERSION,
@@ -110,6 +111,36 @@ def test_pods_meet_the_restricted_level(repository: Path, tmp_path: Path) -> Non
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
+
+
+@pytest.mark.integration
+def test_what_is_shown_is_logged_into_a_volume_that_its_bound_fits_into(repository: Path, tmp_path: Path) -> None:
+    for held in _deployments(_built(_rendered(_SECOND, repository, tmp_path / "out"))).values():
+        pod, container = held["spec"]["template"]["spec"], _container(held)
+        said = {one["name"]: one.get("value", "") for one in container["env"]}
+        mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        volume = next(one for one in pod["volumes"] if one["name"] == mounted[said[FOLDER_VARIABLE]])
+        room = {"Mi": 1 << 20, "Gi": 1 << 30}
+        limit = volume["emptyDir"]["sizeLimit"]
+        stored = container["resources"]["limits"]["ephemeral-storage"]
+        assert 1 << 24 <= int(said[BYTES_VARIABLE]) < int(limit[:-2]) * room[limit[-2:]]
+        assert int(limit[:-2]) * room[limit[-2:]] < int(stored[:-2]) * room[stored[-2:]]
+
+
+@pytest.mark.integration
+def test_pods_are_scraped_at_their_own_port_from_namespaces_that_may(repository: Path, tmp_path: Path) -> None:
+    objects = _built(_rendered(_SECOND, repository, tmp_path / "out"))
+    for held in _deployments(objects).values():
+        annotations = held["spec"]["template"]["metadata"]["annotations"]
+        (port,) = _container(held)["ports"]
+        assert annotations["prometheus.io/scrape"] == "true"
+        assert annotations["prometheus.io/port"] == str(port["containerPort"])
+        assert annotations["prometheus.io/path"] == "/metrics"
+    policy = next(held for held in objects if held["kind"] == "NetworkPolicy")
+    (ingress,) = policy["spec"]["ingress"]
+    assert {"namespaceSelector": {"matchLabels": {"rankgate.dev/scrapes": "true"}}} in ingress["from"]
+    assert "Egress" in policy["spec"]["policyTypes"]
+    assert not policy["spec"].get("egress")
 
 
 @pytest.mark.integration
