@@ -1,20 +1,24 @@
-"""What BentoML starts: a ranker is opened, warmed up and answered with, whatever service it was opened for."""
+"""What BentoML starts: a ranker is opened, warmed up and answered with, whatever service it was opened for.
+
+BentoML imports a service twice: in the worker that answers, and in a process that does nothing but watch over it. So whatever
+is heavy is imported where a worker gets to: 95 MB and most of a second that the watching process does without.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 
-from bentos.ranker.application import Application, Serving
 from bentos.ranker.draining import drain_on_sigterm, drain_seconds
-from components.approval.contract import Release
-from components.ranker.scoring import LoadedRanker
-from components.serving.answering import Answerer
-from components.serving.exposures import log_of
-from components.serving.logs import AccessLog, LogSettings, start_logs
+
+if TYPE_CHECKING:
+    from bentos.ranker.application import Application, Inner, Serving
+    from components.approval.contract import Release
+    from components.ranker.scoring import LoadedRanker
 
 UNRELEASED = "unreleased"
 """What a measured candidate answers in place of a release's digest."""
@@ -34,48 +38,69 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Answering:
-    """Answers with an opened ranker; the service that inherits this says what it opens."""
+class Desk:
+    """What the routes of one service answer with, made by the worker that needs it."""
 
-    serving: Serving
+    @cached_property
+    def serving(self) -> Serving:
+        from bentos.ranker.application import Serving
+
+        return Serving()
+
+
+class Answering:
+    """Answers with an opened ranker; the service that inherits this says what it opens, and has a desk of its own."""
+
+    desk: Desk
     drain = 5.0
     """Seconds from SIGTERM to the end of accepting, unless the environment says otherwise."""
 
     def open(self, ranker: LoadedRanker, release: Release | None) -> None:
         """Serve this ranker, of this release where there is one."""
+        from components.serving.answering import Answerer
+        from components.serving.exposures import log_of
+        from components.serving.logs import LogSettings
+
+        serving = self.desk.serving
         answerer = Answerer(
             ranker, release=release.digest if release else UNRELEASED, arm=os.environ.get(ARM_VARIABLE, "")
         )
         answerer.warm_up()
-        self.serving.release, self.serving.answerer = release, answerer
-        self.serving.count_by(
-            [name.strip() for name in os.environ.get(SURFACES_VARIABLE, "").split(",") if name.strip()]
-        )
+        serving.release, serving.answerer = release, answerer
+        serving.count_by([name.strip() for name in os.environ.get(SURFACES_VARIABLE, "").split(",") if name.strip()])
         self._drain = drain_seconds(self.drain)
         self._logs = LogSettings.of(os.environ)
         # What a measured candidate answers nobody sees.
-        self.serving.exposures = log_of(os.environ) if release else None
+        serving.exposures = log_of(os.environ) if release else None
         # What has been loaded stays: without this the collector walks through all of it again and again.
         gc.collect()
         gc.freeze()
-        self.serving.ready = True
+        serving.ready = True
 
     @bentoml.on_startup
     async def ending(self) -> None:
         """Within the server's loop, which has its handlers by now."""
+        from components.serving.logs import AccessLog, start_logs
+
         self._end_logs = start_logs(self._logs)
-        self.serving.access = AccessLog(self._logs.sample)
-        drain_on_sigterm(self.serving, self._drain)
+        self.desk.serving.access = AccessLog(self._logs.sample)
+        drain_on_sigterm(self.desk.serving, self._drain)
 
     @bentoml.on_shutdown
     def ended(self) -> None:
         """After the last answer."""
-        if self.serving.exposures is not None:
-            self.serving.exposures.close()
+        if self.desk.serving.exposures is not None:
+            self.desk.serving.exposures.close()
         self._end_logs()
 
 
 def answers(service: Any) -> Any:
     """Decorates a BentoML service: the routes are ours, before anything of BentoML's."""
-    service.add_asgi_middleware(Application, serving=service.inner.serving)
+    service.add_asgi_middleware(_before, desk=service.inner.desk)
     return service
+
+
+def _before(app: Inner, *, desk: Desk) -> Application:
+    from bentos.ranker.application import Application
+
+    return Application(app, serving=desk.serving)

@@ -13,9 +13,12 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from bentos.ranker.application import Serving
 from components.errors import InputError
+
+if TYPE_CHECKING:
+    from bentos.ranker.application import Serving
 
 VARIABLE = "RANKGATE_DRAIN_SECONDS"
 _LONGEST = 600.0

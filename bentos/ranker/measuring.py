@@ -10,10 +10,8 @@ from pathlib import Path
 
 import bentoml
 
-from bentos.ranker.answering import SETTINGS, Answering, answers
-from bentos.ranker.application import Serving
+from bentos.ranker.answering import SETTINGS, Answering, Desk, answers
 from components.errors import NotApprovedError
-from components.ranker.scoring import LoadedRanker
 
 _RELEASE = Path(__file__).resolve().parents[2] / "release"
 """Where a bento holds its release."""
@@ -24,7 +22,7 @@ _RELEASE = Path(__file__).resolve().parents[2] / "release"
 class MeasuredService(Answering):
     """Answers with the ranker in the folder that RANKGATE_MEASURED_RANKER names."""
 
-    serving = Serving()
+    desk = Desk()
     drain = 0.0
 
     def __init__(self) -> None:
@@ -34,4 +32,6 @@ class MeasuredService(Answering):
             )
         if _RELEASE.exists():
             raise NotApprovedError("found a release beside this code; where there is one, nothing else is served.")
+        from components.ranker.scoring import LoadedRanker
+
         self.open(LoadedRanker.open(Path(os.environ["RANKGATE_MEASURED_RANKER"]), threads=1), None)

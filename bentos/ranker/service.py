@@ -10,9 +10,7 @@ from pathlib import Path
 
 import bentoml
 
-from bentos.ranker.answering import SETTINGS, Answering, answers
-from bentos.ranker.application import Serving
-from components.package.release import open_release
+from bentos.ranker.answering import SETTINGS, Answering, Desk, answers
 
 _DEFAULT_RELEASE = Path(__file__).resolve().parents[2] / "release"
 
@@ -22,9 +20,11 @@ _DEFAULT_RELEASE = Path(__file__).resolve().parents[2] / "release"
 class RankerService(Answering):
     """Ranks candidates with the features and the model that were measured and approved."""
 
-    serving = Serving()
+    desk = Desk()
 
     def __init__(self) -> None:
+        from components.package.release import open_release
+
         place = Path(os.environ.get("RANKGATE_RELEASE", _DEFAULT_RELEASE))
         # One thread a request: more of them only contend (see the xgboost notes in docs/decisions).
         served = open_release(place, threads=1)

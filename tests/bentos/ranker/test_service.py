@@ -286,3 +286,13 @@ def test_a_release_whose_ranker_was_changed_is_never_ready(release: Path, reposi
         assert service.status("/readyz") != 200
     finally:
         service.end()
+
+
+def test_the_process_that_only_watches_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; import bentos.ranker.service, bentos.ranker.measuring; "
+        "found = {'xgboost', 'pyarrow', 'scipy', 'numpy'} & set(sys.modules); "
+        "print(sorted(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
