@@ -240,7 +240,8 @@ def paced(
     found = Sample()
     poll = select.epoll()
     by_file: dict[int, _Connection] = {}
-    free: list[_Connection] = []
+    # In turn: one that lay idle might be closed by the server in the very moment of its use.
+    free: deque[_Connection] = deque()
     due: deque[float] = deque()
     spent, place, scheduled, planned = time.process_time(), 0, 0, int(rate * seconds)
     lost = 0  # connections that are not open at the moment
@@ -284,10 +285,10 @@ def paced(
             if now > began + seconds + 30:
                 break
             while due and free:
-                if free[-1].is_stale():
-                    drop(free[-1])
+                if free[0].is_stale():
+                    drop(free[0])
                     continue
-                one, moment = free.pop(), due.popleft()
+                one, moment = free.popleft(), due.popleft()
                 try:
                     one.send(contents[place % len(contents)], moment)
                 except OSError:
