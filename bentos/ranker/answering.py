@@ -60,6 +60,7 @@ class Answering:
         from components.serving.answering import Answerer
         from components.serving.exposures import log_of
         from components.serving.logs import LogSettings
+        from components.serving.traces import traces_of
 
         serving = self.desk.serving
         answerer = Answerer(
@@ -70,6 +71,7 @@ class Answering:
         serving.count_by([name.strip() for name in os.environ.get(SURFACES_VARIABLE, "").split(",") if name.strip()])
         self._drain = drain_seconds(self.drain)
         self._logs = LogSettings.of(os.environ)
+        serving.traces = traces_of(os.environ)
         # What a measured candidate answers nobody sees.
         serving.exposures = log_of(os.environ) if release else None
         # What has been loaded stays: without this the collector walks through all of it again and again.
@@ -91,6 +93,8 @@ class Answering:
         """After the last answer."""
         if self.desk.serving.exposures is not None:
             self.desk.serving.exposures.close()
+        if self.desk.serving.traces is not None:
+            self.desk.serving.traces.end()
         self._end_logs()
 
 

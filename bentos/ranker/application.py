@@ -42,6 +42,7 @@ from components.serving.contract import Answer, Ask, Place
 from components.serving.exposures import ExposureLog
 from components.serving.logs import AccessLog
 from components.serving.metrics import OTHER, ServingMetrics, State, exposition
+from components.serving.traces import CARRIED, Traces
 
 _LOG = logging.getLogger("rankgate.serving")
 
@@ -75,6 +76,7 @@ class Serving:
         self.release: Release | None = None
         self.exposures: ExposureLog | None = None
         self.access = AccessLog(0)
+        self.traces: Traces | None = None
         self.ready = False
         self.draining = False
         self.count_by(())
@@ -184,7 +186,7 @@ class Application:
         self._told(scope, reply, began)
 
     def _told(self, scope: Message, reply: _Reply, began: float) -> None:
-        """Count a request that has its answer, and log it."""
+        """Count a request that has its answer, log and trace it."""
         path, seconds = scope["path"], time.monotonic() - began
         route = path if path in self._routes else OTHER
         self._serving.metrics.replied(route, reply.status, seconds)
@@ -193,6 +195,15 @@ class Application:
             self._serving.access.replied(
                 route, reply.status, seconds, answers=reply.answers, refused=", ".join(reply.refused)
             )
+            if self._serving.traces is not None:
+                self._serving.traces.replied(
+                    scope["method"] if route != OTHER else "HTTP",
+                    route,
+                    reply.status,
+                    seconds,
+                    carrier=_carried(scope),
+                    answers=reply.answers,
+                )
 
     def _handler(self, scope: Message) -> Handler:
         methods = self._routes.get(scope["path"])
@@ -347,6 +358,11 @@ def _headers_of(scope: Message) -> _Headers:
         elif name == b"x-deadline-ms":
             deadline = value
     return _Headers(kind, length, deadline)
+
+
+def _carried(scope: Message) -> dict[str, str]:
+    named = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    return {name: value for name, value in named if name in CARRIED}
 
 
 async def _body(headers: _Headers, receive: Receive) -> bytes:

@@ -21,7 +21,10 @@ from components.package.release import APPROVAL_FILE, RANKER_FOLDER, RELEASE_FIL
 from components.package.requirements import cut_lock
 
 SERVICE = "bentos.ranker.service:RankerService"
-_ROOTS = ("bentoml", "numpy", "prometheus-client", "pyarrow", "pydantic", "pyyaml", "scipy", "xgboost")
+_ROOTS = (
+    "bentoml", "numpy", "opentelemetry-api", "opentelemetry-sdk", "prometheus-client", "pyarrow", "pydantic", "pyyaml",
+    "scipy", "xgboost",
+)  # fmt: skip
 # The rooms that serving needs. The rest of rankgate, and the libraries it imports, stay out of the image.
 _ROOMS = ("artifacts", "events", "dataset", "ranker", "approval", "serving", "package")
 _SERVED_ELSEWHERE = {"component.py"}

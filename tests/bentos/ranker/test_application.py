@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from bentos.ranker import application
@@ -23,6 +26,7 @@ from components.serving.answering import Answerer
 from components.serving.exposure_files import Damage, read_exposures
 from components.serving.exposures import ExposureLog
 from components.serving.logs import AccessLog, JsonLines
+from components.serving.traces import Traces
 
 JSON = {"content-type": "application/json"}
 
@@ -490,6 +494,21 @@ def test_logs_tell_of_lists_and_refusals_and_name_neither_users_nor_items(
     assert [one["refused"] for one in told[3:]] == ["user_id, k", "path", "context, k, another", "k, another"]
     words = " ".join(JsonLines().format(record) for record in caplog.records)
     assert not [name for name in (user, *items) if f'"{name}"' in words]
+
+
+def test_a_request_is_a_span_of_its_callers_trace_where_traces_are_on(ranker: LoadedRanker) -> None:
+    client, serving = served(ranker)
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    serving.traces = Traces(provider)
+    client.post("/recommend", {"k": 3}, traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    client.send("GET", "/readyz")
+    client.send("POST", "/secret-path")
+    (listed, lost) = exporter.get_finished_spans()
+    assert (listed.name, lost.name) == ("POST /recommend", "HTTP other")
+    assert f"{listed.context.trace_id:032x}" == "a" * 32
+    assert listed.attributes["rankgate.places"] == 3
+    assert "secret" not in lost.to_json()
 
 
 def test_the_start_and_the_end_of_the_process_are_bentomls(client: Client) -> None:

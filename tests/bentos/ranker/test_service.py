@@ -232,7 +232,8 @@ def test_told_to_end_it_is_not_ready_first_and_answers_and_logs_all_that_it_has_
 
 
 def test_metrics_and_logs_of_a_started_service_tell_what_it_did(start: Start, tmp_path: Path) -> None:
-    with start(RANKGATE_EXPOSURES=str(tmp_path), RANKGATE_LOG_SAMPLE="5", RANKGATE_SURFACES="home") as service:
+    said = {"RANKGATE_LOG_SAMPLE": "5", "RANKGATE_SURFACES": "home", "OTEL_TRACES_EXPORTER": "console"}
+    with start(RANKGATE_EXPOSURES=str(tmp_path), **said) as service:
         for number in range(20):
             assert service.post("/recommend", {"k": 5, "surface": "home", "request_id": f"r{number}"}).status == 200
         assert service.post("/recommend", {"k": 0}).status == 400
@@ -247,15 +248,22 @@ def test_metrics_and_logs_of_a_started_service_tell_what_it_did(start: Start, tm
         assert told["rankgate_exposure_places_total", "written"] + told["rankgate_exposure_waiting_places",] == 100
         assert told["rankgate_ready",] == 1
         assert told["process_resident_memory_bytes",] > 0
-    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith('{"at"')]
     access = [line for line in lines if line["logger"] == "rankgate.access"]
     assert [(line["event"], line["status"]) for line in access] == [("answered", 200)] * 4 + [("refused", 400)]
     assert [line["request_id"] for line in access[:4]] == ["r4", "r9", "r14", "r19"]
     assert access[4]["refused"] == "k"
+    # The console exporter writes each span as an object over many lines.
+    assert service.log.read_text().count('"name": "POST /recommend"') == 21
 
 
 @pytest.mark.parametrize(
-    "said", [{"RANKGATE_LOG_SAMPLE": "often"}, {"RANKGATE_EXPOSURES": "x", "RANKGATE_EXPOSURE_BYTES": "1"}]
+    "said",
+    [
+        {"OTEL_TRACES_EXPORTER": "pigeon"},
+        {"RANKGATE_LOG_SAMPLE": "often"},
+        {"RANKGATE_EXPOSURES": "x", "RANKGATE_EXPOSURE_BYTES": "1"},
+    ],
 )
 def test_a_setting_that_is_none_stops_the_start_and_is_named(
     said: dict[str, str], release: Path, repository: Path, tmp_path: Path
