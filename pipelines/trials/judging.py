@@ -25,6 +25,16 @@ _OF_LISTS: tuple[Question, ...] = ("quality", "fairness-users", "fairness-provid
 _GRAVEST: tuple[Answer, ...] = ("fail", "insufficient", "pass")
 
 
+def honest_lists(world: World, base: Path, *, seed: int, folder: Path) -> Parts:
+    """The parts of an honest run as its lists are judged: dealt, where the world deals; `folder` is on the base's disk."""
+    parts = parts_of(base)
+    if not world.deals:
+        return parts
+    place = folder / "dealt"
+    place.mkdir()
+    return dealt(parts, place, rng=np.random.default_rng([seed, 5]))
+
+
 class Judging:
     """A base, and the evidence of its honest run, which every harm starts from."""
 
@@ -41,12 +51,8 @@ class Judging:
         """
         self._code, self._world, self._seed, self._base = code, world, seed, base
         self._policy, self._folder = policy, folder
-        self._parts = lists = parts_of(base)
-        if world.deals:
-            place = folder / "dealt"
-            place.mkdir()
-            lists = dealt(self._parts, place, rng=np.random.default_rng([seed, 5]))
-        self._lists = lists
+        self._parts = parts_of(base)
+        self._lists = lists = honest_lists(world, base, seed=seed, folder=folder)
         self._evidence, self._flags = self._measured(tuple(MEASURES), self._parts, tuple(PEERS))
         if world.deals:
             of_lists, flags = self._measured(_OF_LISTS, lists, tuple(PEERS))

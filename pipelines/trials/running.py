@@ -24,7 +24,7 @@ from components.verdict.policy import Policy, load_policy
 from pipelines.request import library_versions
 from pipelines.trials.coverage import DRAWN, POPULATION, QUESTIONS, Key, draw, held_in, truth
 from pipelines.trials.harms import BY_NAME, CLEAN
-from pipelines.trials.judging import Judging
+from pipelines.trials.judging import Judging, honest_lists
 from pipelines.trials.ledger import Ledger
 from pipelines.trials.measuring import measure
 from pipelines.trials.records import Held, Record
@@ -232,11 +232,12 @@ def _seed_ends(
     policy = policy_of(world)
     base = base_of(world, seed, made_by=made_by, work=plan.work, data=plan.data)
     with _scratch(plan.work) as folder:
+        lists = honest_lists(world, base, seed=seed, folder=folder)
         found = {}
         for name in names:
             place = folder / name
             place.mkdir()
-            found[name] = ends_of(BY_NAME[name], world, policy, base=base, seed=seed, folder=place)
+            found[name] = ends_of(BY_NAME[name], world, policy, base=base, lists=lists, seed=seed, folder=place)
     return found
 
 

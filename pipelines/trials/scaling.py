@@ -17,7 +17,7 @@ from components.evidence.contract import Estimate
 from components.verdict.policy import Bound, Criterion, Policy
 from pipelines.trials.harms import Harm, Planting
 from pipelines.trials.measuring import measure
-from pipelines.trials.worlds import World, parts_of
+from pipelines.trials.worlds import Parts, World
 
 _POWER_Z = 2.326
 """Quantile of the normal distribution at 99 %."""
@@ -48,11 +48,11 @@ class Reach:
 
 
 def ends_of(
-    harm: Harm, world: World, policy: Policy, *, base: Path, seed: int, folder: Path
+    harm: Harm, world: World, policy: Policy, *, base: Path, lists: Parts, seed: int, folder: Path
 ) -> tuple[float, float, float]:
     """Estimate with nothing planted, with everything planted, and the half-width at two margins, in one seed's base.
 
-    `folder` is an empty folder on the base's disk.
+    `lists` are the parts whose lists are judged; `folder` is an empty folder on the base's disk.
     """
     criterion = _criterion(harm, world, policy)
 
@@ -60,12 +60,14 @@ def ends_of(
         out, evidence = folder / f"run-{share:g}", folder / f"evidence-{share:g}"
         out.mkdir()
         evidence.mkdir()
-        run = harm.plant(Planting(base, parts_of(base), out, share, np.random.default_rng([seed, 7]), seed))
+        run = harm.plant(Planting(base, lists, out, share, np.random.default_rng([seed, 7]), seed))
         measured = measure(run, (criterion.evidence,), out=evidence, seed=seed)[criterion.evidence]
         return _estimate(harm, criterion, measured.estimates)
 
     nothing, everything = _value(harm, planted(0.0)), _value(harm, planted(1.0))
     share = _share(criterion.bound, nothing, everything, margins=2.0)
+    if share <= 0:
+        raise ValueError(f"{harm.name}: an honest run of {world.label}, seed {seed}, is two margins off already")
     harmed = planted(share) if share < 1 else planted(0.999)
     limit = harmed.high if _low_is_harm(criterion.bound) else harmed.low
     if limit is None:
