@@ -9,7 +9,7 @@ process or a machine that ends in the middle of a line loses that line. Whoever 
 system frees the lock when the process ends, however it ends, so a file without one is closed. Files are named by their
 beginning, so names sort by time, and no two processes share one.
 
-JSON, and not Arrow: a line is readable by any log shipper, and costs 5 us to write and 20 bytes a place.
+JSON, and not Arrow: a line is readable by any log shipper, and of twenty places costs 10 us to write and 26 bytes a place.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.errors import InputError
-from components.serving.contract import SCHEMA_VERSION, Answer, Ask, Exposure, Place
+from components.serving.contract import SCHEMA_VERSION, Answer, Exposure, Place
 
 SUFFIX = ".exposures"
 _PARTIAL = ".partial"
 _SCHEMA = f"rankgate/exposures/v{SCHEMA_VERSION}"
 _CHECKED = 9
 """Bytes before a line's JSON: the checksum and a blank."""
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 TORN = "torn tail"
 DAMAGED = "damaged line"
@@ -60,13 +62,20 @@ class Shown:
     """Best first. Scores are kept as 32-bit floats, which is what a model's scores are."""
 
     @classmethod
-    def of(cls, ask: Ask, answer: Answer, at: datetime) -> Shown:
+    def of(
+        cls,
+        at: datetime,
+        request_id: str,
+        user_id: str | None,
+        surface: str,
+        context: Mapping[str, str],
+        answer: Answer,
+    ) -> Shown:
         """Of all that was asked and answered, what is logged."""
         moment = at.astimezone(UTC).isoformat(timespec="microseconds")
         return cls(
-            moment, ask.request_id, ask.user_id, ask.surface, ask.context, answer.release, answer.arm, answer.fallbacks,
-            answer.places,
-        )  # fmt: skip
+            moment, request_id, user_id, surface, context, answer.release, answer.arm, answer.fallbacks, answer.places
+        )
 
     def exposures(self) -> Iterator[Exposure]:
         """One for each place, best first."""
@@ -114,7 +123,7 @@ def line_of(shown: Shown) -> bytes:
         "fallbacks": shown.fallbacks,
         "items": [place.item_id for place in places],
         "scores": _packed([place.score for place in places]),
-        "sources": _once([place.source for place in places]),
+        "sources": _coded([place.source for place in places]),
         "propensities": _once([place.propensity for place in places]),
         "explored": [place.rank for place in places if place.explored],
     }
@@ -132,6 +141,22 @@ def _line(said: Mapping[str, Any]) -> bytes:
 def _once(values: list[Column]) -> list[Column] | Column:
     """The one value where all are equal."""
     return values[0] if values and values.count(values[0]) == len(values) else values
+
+
+def _coded(sources: list[str]) -> list[str]:
+    """Each source once, and before them a letter for each place: sources are few, and their names are longer than ids."""
+    names = dict(zip(sources, sources, strict=True))
+    if len(names) < 2:
+        return list(names)
+    letters = dict(zip(names, _LETTERS, strict=False))
+    return ["".join([letters[source] for source in sources]), *names]
+
+
+def _decoded(said: list[str], count: int) -> list[str]:
+    if len(said) < 2:
+        return said * count
+    names = dict(zip(_LETTERS, said[1:], strict=False))
+    return [names[letter] for letter in said[0]]
 
 
 def _packed(scores: Sequence[float]) -> str:
@@ -166,7 +191,7 @@ def _shown(said: Mapping[str, Any]) -> Shown:
             _unpacked(said["scores"]),
             ranks,
             _each(said["propensities"], count),
-            _each(said["sources"], count),
+            _decoded(said["sources"], count),
             strict=True,
         )
     )

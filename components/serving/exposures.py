@@ -2,9 +2,10 @@
 
     offer(ask, answer, at)  -> bounded queue -> one writing thread -> files of `exposure_files`
 
-A request pays for a tuple and an append to a queue. Where the writing does not keep up, or cannot write at all, exposures are
-dropped and counted, and answers go on. What was offered is in the file, beyond the reach of `kill -9`, within `flush_seconds`
-as long as the disk takes it. Files are closed by size and by age; the oldest closed file makes room for the next.
+A request pays for a tuple and an append to a queue: nothing is woken up for it, the writing thread looks by itself. Where that
+does not keep up, or cannot write at all, exposures are dropped and counted, and answers go on. What was offered is in the file,
+beyond the reach of `kill -9`, within `flush_seconds` as long as the disk takes it. Files are closed by size and by age; the
+oldest closed file makes room for the next.
 """
 
 from __future__ import annotations
@@ -38,8 +39,14 @@ _LEAST_BYTES = 16 << 20
 """Of all files: eight of them, each with room for the longest line."""
 _RETRY = 1.0
 _IDLE = 1.0
+_DOZE = 1.0
+_STEP = 0.05
 _TOLD_EVERY = 60.0
 _TIDIED_EVERY = 60.0
+
+
+_Offered = tuple[datetime, str, str | None, str, Mapping[str, str], Answer]
+"""Of an ask only what is logged: its candidates would take most of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Limits:
 
     capacity: int = 200_000
     """Places that may wait to be written; about 200 bytes of memory each."""
-    flush_seconds: float = 0.02
+    flush_seconds: float = 0.05
     """From an offer to its being written."""
     flush_places: int = 20_000
     """So many waiting places are written at once, however short the time."""
@@ -97,14 +104,14 @@ class ExposureLog:
     def __init__(self, folder: Path, *, limits: Limits | None = None) -> None:
         """Begin. A folder that cannot be written is no error here: it is told in the log and counted, and tried again."""
         self._folder, self._limits = folder, limits or Limits()
-        self._queue: deque[Shown] = deque()
+        self._queue: deque[_Offered] = deque()
         self._offering = threading.Lock()
         self._taken_in = self._dropped = 0
         self._written = self._lost = self._bytes = self._failures = self._files = self._removed = 0
         self._file: ExposureFile | None = None
         self._began = self._tidied = 0.0
         self._told = -_TOLD_EVERY
-        self._wake, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self._wake, self._closing, self._dozing = threading.Event(), threading.Event(), False
         self._held: tuple[bytes, int] = (b"", 0)
         self._thread = threading.Thread(target=self._run, name="exposure-log", daemon=True)
         self._thread.start()
@@ -121,6 +128,8 @@ class ExposureLog:
             Whether it was taken in; what was not is counted as dropped.
         """
         count = len(answer.places)
+        if not count:
+            return True
         # Producers alone wait for one another here, for less than a microsecond; the writer never holds this lock.
         with self._offering:
             waiting = self._taken_in - self._written - self._lost
@@ -128,11 +137,9 @@ class ExposureLog:
                 self._dropped += count
                 return False
             self._taken_in += count
-            self._queue.append(Shown.of(ask, answer, at))
-        if not self._wake.is_set():
+            self._queue.append((at, ask.request_id, ask.user_id, ask.surface, ask.context, answer))
+        if self._dozing:
             self._wake.set()
-        if waiting + count > self._limits.flush_places and not self._hurry.is_set():
-            self._hurry.set()
         return True
 
     def counts(self) -> Counts:
@@ -160,20 +167,15 @@ class ExposureLog:
         """
         with self._offering:
             self._closing.set()
-        self._hurry.set()
         self._wake.set()
         self._thread.join(within)
         return not self._thread.is_alive() and self._lost == 0
 
     def _run(self) -> None:
         while True:
-            closing = self._closing.is_set()
-            if not closing and not self._held[0] and self._wake.wait(_IDLE):
-                self._hurry.wait(self._limits.flush_seconds)
-            self._wake.clear()
-            if not self._closing.is_set():
-                self._hurry.clear()
-            refused = False
+            if not self._held[0]:
+                self._wait()
+            closing, refused = self._closing.is_set(), False
             try:
                 self._drain()
                 self._keep_house()
@@ -187,6 +189,30 @@ class ExposureLog:
             if refused:
                 self._closing.wait(_RETRY)
 
+    def _wait(self) -> None:
+        """Until there is something to write, `flush_seconds` or `flush_places` of it; dozes where there long is nothing."""
+        limits = self._limits
+        step = min(_STEP, limits.flush_seconds)
+        began, since = time.monotonic(), 0.0
+        while not self._closing.is_set():
+            time.sleep(step)
+            now = time.monotonic()
+            if self._queue:
+                since = since or now
+                if now - since >= limits.flush_seconds - step or self.counts().waiting >= limits.flush_places:
+                    return
+            elif now - began >= _IDLE:
+                self._doze()
+                return
+
+    def _doze(self) -> None:
+        # Told first, looked for after: an offer in between is seen here, or sees that it must wake.
+        self._dozing = True
+        if not self._queue and not self._closing.is_set():
+            self._wake.wait(_DOZE)
+        self._dozing = False
+        self._wake.clear()
+
     def _drain(self) -> None:
         """Write all that waits."""
         lines, size, places, portion = [], 0, 0, 0
@@ -194,15 +220,15 @@ class ExposureLog:
         if self._held[0]:
             self._write(*self._held)
         while self._queue:
-            shown = self._queue.popleft()
+            at, request_id, user_id, surface, context, answer = self._queue.popleft()
             try:
-                lines.append(line_of(shown))
+                lines.append(line_of(Shown.of(at, request_id, user_id, surface, context, answer)))
             except (TypeError, ValueError, OverflowError) as error:
-                self._lost += len(shown.places)
-                self._tell(f"no line can be made of request {shown.request_id[:64]!r}", error)
+                self._lost += len(answer.places)
+                self._tell(f"no line can be made of request {request_id[:64]!r}", error)
                 continue
             size += len(lines[-1])
-            places += len(shown.places)
+            places += len(answer.places)
             portion += 1
             if size >= most:
                 self._write(b"".join(lines), places)
@@ -267,7 +293,7 @@ class ExposureLog:
             _LOG.error("exposure log: %s (%s: %s). Answers go on.", what, type(error).__name__, error)
 
     def _end(self) -> None:
-        self._lost += self._held[1] + sum(len(shown.places) for shown in self._queue)
+        self._lost += self._held[1] + sum(len(answer.places) for *_, answer in self._queue)
         self._held = b"", 0
         self._queue.clear()
         try:

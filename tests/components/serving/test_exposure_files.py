@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import InputError
-from components.serving.contract import Answer, Ask, Place
+from components.serving.contract import Answer, Place
 from components.serving.exposure_files import (
     DAMAGED,
     TORN,
@@ -149,7 +149,7 @@ def test_the_moment_is_told_in_utc_whatever_zone_it_came_in() -> None:
     there = timezone(timedelta(hours=2))
     answer = Answer("r", (), "", "", (), {})
     moment = datetime(2026, 5, 10, 11, 0, 0, 123456, tzinfo=there)
-    assert Shown.of(Ask("r", None, None, 1), answer, moment).at == "2026-05-10T09:00:00.123456+00:00"
+    assert Shown.of(moment, "r", None, "", {}, answer).at == "2026-05-10T09:00:00.123456+00:00"
 
 
 def test_a_list_of_twenty_takes_less_than_forty_bytes_a_place() -> None:

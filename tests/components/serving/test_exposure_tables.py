@@ -20,7 +20,7 @@ from components.errors import FaultyInputError, InputError
 from components.events.declaration import parse_contract
 from components.events.snapshot import take_snapshot
 from components.serving import exposure_tables
-from components.serving.contract import Answer, Ask, Place
+from components.serving.contract import Answer, Place
 from components.serving.exposure_files import ExposureFile, Shown, files_in, line_of
 from components.serving.exposure_tables import FRAGMENT, Naming, convert_exposures
 
@@ -34,9 +34,9 @@ def shown(number: int, *, user: str | None = "", surface: str = "home", **contex
         for rank in (1, 2, 3)
     )
     whose = f"u{number % 5}" if user == "" else user
-    ask = Ask(f"r{number}", whose, None, 3, context or {"device": "phone"}, surface=surface)
-    answer = Answer(ask.request_id, places, "9f2c", "canary", ("deadline", "unexplained"), {})
-    return Shown.of(ask, answer, _BEGUN + timedelta(minutes=number))
+    answer = Answer(f"r{number}", places, "9f2c", "canary", ("deadline", "unexplained"), {})
+    at = _BEGUN + timedelta(minutes=number)
+    return Shown.of(at, f"r{number}", whose, surface, context or {"device": "phone"}, answer)
 
 
 def written(folder: Path, lists: Iterable[Shown], *, begun: datetime = _BEGUN) -> Path:

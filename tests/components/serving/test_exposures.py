@@ -111,12 +111,12 @@ def test_so_many_waiting_places_are_written_however_long_the_time(
     tmp_path: Path, opened: Callable[..., ExposureLog]
 ) -> None:
     log = opened(tmp_path, flush_seconds=3_600.0, flush_places=30)
-    for number in range(10):
+    for number in range(9):
         offer(log, number)
-    time.sleep(0.1)
+    time.sleep(0.2)
     assert log.counts().written == 0
-    offer(log, 11)
-    until(lambda: log.counts().written == 33)
+    offer(log, 9)
+    until(lambda: log.counts().written == 30)
 
 
 def test_an_empty_answer_leaves_no_place(tmp_path: Path, opened: Callable[..., ExposureLog]) -> None:
@@ -180,6 +180,7 @@ def test_a_file_is_closed_by_age_though_nothing_is_offered_any_more(
     tmp_path: Path, opened: Callable[..., ExposureLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exposures, "_IDLE", 0.02)
+    monkeypatch.setattr(exposures, "_DOZE", 0.02)
     log = opened(tmp_path, rotate_seconds=0.2)
     offer(log, 1)
     until(lambda: log.counts().files == 1)
@@ -224,6 +225,18 @@ def test_two_logs_of_one_folder_write_files_of_their_own(tmp_path: Path, opened:
         }
         assert len(whose) == 1
     assert {one.request_id for one in read(tmp_path)} == {f"r{number}" for number in range(200)}
+
+
+def test_an_offer_to_a_log_that_has_long_had_nothing_to_do_is_written_soon(
+    tmp_path: Path, opened: Callable[..., ExposureLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposures, "_IDLE", 0.01)
+    monkeypatch.setattr(exposures, "_DOZE", 3_600.0)
+    log = opened(tmp_path, flush_seconds=0.01)
+    for number in range(3):
+        until(lambda: log._dozing)
+        offer(log, number)
+        until(lambda number=number: log.counts().written == 3 * (number + 1))  # type: ignore[misc]
 
 
 def test_offers_of_several_threads_are_all_there(tmp_path: Path, opened: Callable[..., ExposureLog]) -> None:
