@@ -344,8 +344,11 @@ def read_exposures(folder: Path, *, damaged: Callable[[Damage], None]) -> Iterat
         InputError: As `read_file`.
     """
     for path in files_in(folder):
-        for shown in read_file(path, damaged=damaged):
-            yield from shown.exposures()
+        # Held while it is read; one that made room for others since the listing is no longer there.
+        with closed(path) as held:
+            if held or path.exists():
+                for shown in read_file(path, damaged=damaged):
+                    yield from shown.exposures()
 
 
 @dataclass(frozen=True, slots=True)
