@@ -132,6 +132,10 @@ class Trail:
         known = (found // self.stride == keys) & (own <= buckets)
         return np.fmin(np.where(known, own.astype(np.float64), np.nan), self._late(self.late_first, keys, buckets))
 
+    def keys(self) -> Ints:
+        """Every key that something happened to, ascending."""
+        return np.unique(np.concatenate([self.on_time.marks, self.late_enter.marks]) // self.stride)
+
     def arrays(self) -> Iterator[tuple[str, Ints]]:
         """Name and content of each array, for keeping; `from_arrays` takes them back."""
         for name, held in (("on_time", self.on_time), ("late_enter", self.late_enter)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from components.artifacts import documents
 from components.dataset.contract import Feature
-from components.dataset.covisitation import Nearness, Takings, nearness
+from components.dataset.covisitation import Nearness, Neighbours, Takings, nearness
 from components.dataset.features import NEAREST
 from components.dataset.kernel import Ints
 from components.dataset.tables import (
@@ -113,6 +113,8 @@ class FeatureTables:
         items: NDArray[np.int32],
         buckets: NDArray[np.int64],
         context: Mapping[str, Sequence[str | None]] | None = None,
+        *,
+        features: Sequence[Feature] | None = None,
     ) -> Matrix:
         """Features of each row as of its bucket.
 
@@ -121,12 +123,13 @@ class FeatureTables:
             items: Shape (rows,); -1 where unknown.
             buckets: Shape (rows,); one beyond `latest_bucket` is answered as if nothing had happened since.
             context: Values of each context column, shape (rows,) each; an absent column or None is unknown.
+            features: Of the declarative list, those that are wanted; all without it.
 
         Returns:
             Shape (rows, features), float32; NaN where a number is unknown, -1 where a category is.
         """
-        rows = len(users)
-        result = np.empty((rows, len(self._manifest.features)), dtype=np.float32)
+        rows, wanted = len(users), self._manifest.features if features is None else features
+        result = np.empty((rows, len(wanted)), dtype=np.float32)
         for begin in range(0, rows, _BLOCK_ROWS):
             part = slice(begin, begin + _BLOCK_ROWS)
             view = _Rows(
@@ -136,9 +139,64 @@ class FeatureTables:
                 buckets[part].astype(np.int64),
                 {name: values[part] for name, values in (context or {}).items()},
             )
-            for place, feature in enumerate(self._manifest.features):
+            for place, feature in enumerate(wanted):
                 result[part, place] = view.column(feature)
         return result
+
+    @property
+    def users(self) -> int:
+        """How many users are known; their numbers are 0 .. users - 1."""
+        return self._manifest.users
+
+    @property
+    def items(self) -> int:
+        """How many items are known."""
+        return self._manifest.items
+
+    @property
+    def takings(self) -> Takings:
+        """What each user took."""
+        return self._takings
+
+    @property
+    def prices(self) -> Column:
+        """Price of each item; NaN where it has none."""
+        return self._price
+
+    def second_keys(self, entity: str) -> tuple[Ints, int]:
+        """What a pair of `entity` is made of beside its user: key = user * how many there are + this.
+
+        Returns:
+            One number an item, shape (items,), -1 where the item has none; and how many different ones there are.
+        """
+        match entity:
+            case "user_category":
+                return self._category.astype(np.int64), max(self._manifest.categories, 1)
+            case "user_provider":
+                return self._provider.astype(np.int64), max(self._manifest.providers, 1)
+            case _:
+                return np.arange(self._manifest.items, dtype=np.int64), max(self._manifest.items, 1)
+
+    def known_keys(self, entity: str) -> Ints:
+        """Keys of an entity that anything was ever counted for, ascending."""
+        found = [trail.keys() for name, trail in self._trails.items() if name.partition(":")[0] == entity]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+    def usual_prices(self, feature: Feature, users: NDArray[np.int32], bucket: int) -> Column:
+        """What a `price` feature divides an item's price by, shape (users,); NaN where a user took nothing with a price."""
+        nobody = np.full(len(users), -1, dtype=np.int64)
+        view = _Rows(self, users.astype(np.int64), nobody, np.full(len(users), bucket, dtype=np.int64), {})
+        return view.usual_price(feature)
+
+    def nearby(self, bucket: int) -> Neighbours | None:
+        """Co-visitation that a bucket knows, turned; None before the first boundary."""
+        place = int(np.searchsorted(self._boundaries, bucket, side="right")) - 1
+        return self._nearby[place] if place >= 0 else None
+
+
+def price_ratio(price: Column, usual: Column) -> Column:
+    """Prices in units of what the user usually pays; NaN where either is unknown or nothing was ever paid."""
+    return np.divide(price, usual, out=np.full_like(price, np.nan), where=usual > 0)
 
 
 @dataclass(slots=True)
@@ -276,13 +334,15 @@ class _Rows:
         usual = self._counted(feature.entity, feature.event, feature.window_days) * (7.0 / feature.window_days)
         return self._spread(feature.entity, (recent + 1.0) / (usual + 1.0))
 
-    def _price_ratio(self, feature: Feature) -> Column:
+    def usual_price(self, feature: Feature) -> Column:
+        """Mean price of what each row's user took, shape (rows,)."""
         paid = self._counted("user", "$", feature.window_days) / PRICE_UNITS
         bought = self._counted("user", "#", feature.window_days)
-        mean = np.divide(paid, bought, out=np.full_like(paid, np.nan), where=bought > 0)
+        return self._spread("user", np.divide(paid, bought, out=np.full_like(paid, np.nan), where=bought > 0))
+
+    def _price_ratio(self, feature: Feature) -> Column:
         price = np.where(self._items >= 0, self._tables._price[np.maximum(self._items, 0)], np.nan)
-        usual = self._spread("user", mean)
-        return np.divide(price, usual, out=np.full_like(price, np.nan), where=usual > 0)
+        return price_ratio(price, self.usual_price(feature))
 
     def _attribute(self, feature: Feature) -> Matrix:
         rows = self._users if feature.entity == "user" else self._items

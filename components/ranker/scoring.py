@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.dataset.online import OnlineFeatures
 from components.errors import InputError
 from components.ranker.candidates.index import Index, open_index, source_of
 from components.ranker.candidates.interactions import Bools, Ids
@@ -52,6 +53,7 @@ class LoadedRanker:
         self._bucket_seconds = folder.dataset.bucket_seconds
         self._tables = folder.tables
         self._columns = feature_columns(self._tables, folder.manifest.features)
+        self._online = OnlineFeatures.of(self._tables, self._columns)
         self._index: Index = open_index(folder.path / CANDIDATES)
         described = folder.dataset
         self._parts = ItemParts.of(
@@ -370,6 +372,8 @@ class LoadedRanker:
 
     def _inputs(self, user: int, items: Ids, context: Mapping[str, str], *, bucket: int) -> NDArray[np.float32]:
         """What the model is given, shape (items, its features)."""
+        if self._online is not None and bucket == self._tables.latest_bucket:
+            return self._online.matrix(user, items, context)
         rows = len(items)
         said = {name: [context.get(name)] * rows for name in self._context}
         matrix = self._tables.matrix(

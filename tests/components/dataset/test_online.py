@@ -1,0 +1,135 @@
+"""What a service is handed, against what the tables say: the same to the bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.dataset import online
+from components.dataset.lookup import FeatureTables
+from components.dataset.online import OnlineFeatures
+
+
+def _worlds() -> Any:
+    name, path = "dataset_worlds", Path(__file__).with_name("worlds.py")
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec
+        assert spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+worlds = _worlds()
+LAST_HOUR = 40 * 24
+N_USERS, N_ITEMS = 4, 6
+happenings = st.lists(
+    st.tuples(
+        st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.integers(0, LAST_HOUR * 4).map(lambda quarter: quarter / 4),
+        st.sampled_from(["impression", "impression", "click", "purchase"]), st.sampled_from([0.0, 0.0, 0.25, 30.0, 200.0]),
+        st.sampled_from(["phone", "web", None]),
+    ),
+    min_size=1, max_size=60,
+)  # fmt: skip
+Rows = list[tuple[int, int, float, str, float, str | None]]
+
+
+def build(rows: Rows, folder: Path, *, boundaries: list[int]) -> FeatureTables:
+    events = tuple(
+        worlds.Happening(f"u{user}", f"i{item}", hour, event, late, f"r{place}", None, None, {"device": device})
+        for place, (user, item, hour, event, late, device) in enumerate(rows)
+    )
+    users, items = worlds.people(N_USERS), worlds.goods(N_ITEMS)
+    users["u1"]["visits"], users["u2"]["plan"] = None, None
+    items["i1"] |= {"price": None, "provider": None, "launched_at": None}
+    items["i3"]["category"] = None
+    world = worlds.World(worlds.contract_of(worlds.LOGGED), events, users, items)
+    return worlds.build_features(world, folder, boundaries=boundaries)
+
+
+def by_tables(tables: FeatureTables, user: int, items: list[int], context: dict[str, str]) -> np.ndarray:
+    rows = len(items)
+    return tables.matrix(
+        np.full(rows, user, np.int32),
+        np.array(items, np.int32),
+        np.full(rows, tables.latest_bucket, np.int64),
+        {name: [context.get(name)] * rows for name in ("device",)},
+    )
+
+
+def same(left: np.ndarray, right: np.ndarray) -> bool:
+    """Equal to the bit, but that any NaN is NaN."""
+    missing = np.isnan(left) & np.isnan(right)
+    return left.dtype == right.dtype and bool((missing | (left.view(np.int32) == right.view(np.int32))).all())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    rows=happenings,
+    user=st.integers(-1, N_USERS - 1),
+    items=st.lists(st.integers(-1, N_ITEMS - 1), min_size=1, max_size=9),
+    context=st.sampled_from([{}, {"device": "phone"}, {"device": "fax"}]),
+    boundaries=st.sampled_from([[], [24 * 7], [24 * 7, 24 * 30]]),
+)
+def test_a_service_is_handed_what_the_tables_say(
+    rows: Rows, user: int, items: list[int], context: dict[str, str], boundaries: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tables = build(rows, Path(folder), boundaries=[worlds.bucket_at(hour) for hour in boundaries])
+        laid = OnlineFeatures.of(tables)
+        assert laid is not None
+        found = laid.matrix(user, np.array(items, np.int32), context)
+        wanted = by_tables(tables, user, items, context)
+        differing = [
+            name
+            for name, left, right in zip(tables.names, found.T, wanted.T, strict=True)
+            if not same(np.ascontiguousarray(left), np.ascontiguousarray(right))
+        ]
+        assert not differing
+
+
+def some_rows() -> Rows:
+    return [
+        (user, (user * 2 + step) % N_ITEMS, 24.0 * step + user, event, 0.0, "web")
+        for user in range(N_USERS - 1)
+        for step in range(1, 30)
+        for event in ("impression", "click")
+    ]
+
+
+def test_every_family_is_served(tmp_path: Path) -> None:
+    tables = build(some_rows(), tmp_path, boundaries=[worlds.bucket_at(24 * 20)])
+    laid = OnlineFeatures.of(tables)
+    assert laid is not None
+    found = laid.matrix(0, np.arange(N_ITEMS, dtype=np.int32), {"device": "web"})
+    families = {feature.family for feature in tables.features}
+    assert families == {
+        "count", "rate", "share", "recency", "tenure", "trend", "covisitation", "attribute", "context", "price",
+    }  # fmt: skip
+    near = [place for place, feature in enumerate(tables.features) if feature.family == "covisitation"]
+    assert found[:, near].max() > 0
+
+
+def test_columns_come_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
+    tables = build(some_rows(), tmp_path, boundaries=[])
+    columns = [7, 3, len(tables.features) - 1, 0]
+    laid = OnlineFeatures.of(tables, columns)
+    assert laid is not None
+    found = laid.matrix(1, np.array([2, 4], np.int32), {})
+    assert found.flags.c_contiguous
+    assert same(found, np.ascontiguousarray(by_tables(tables, 1, [2, 4], {})[:, columns]))
+
+
+def test_what_would_take_too_much_memory_is_not_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = build(some_rows(), tmp_path, boundaries=[])
+    monkeypatch.setattr(online, "MOST_CELLS", 10)
+    assert OnlineFeatures.of(tables) is None
