@@ -37,6 +37,7 @@ _SCHEMA = f"rankgate/exposures/v{SCHEMA_VERSION}"
 _CHECKED = 9
 """Bytes before a line's JSON: the checksum and a blank."""
 
+_JSON = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 TORN = "torn tail"
@@ -134,7 +135,7 @@ def line_of(shown: Shown) -> bytes:
 
 def _line(said: Mapping[str, Any]) -> bytes:
     # Half a surrogate pair is no character: it becomes a question mark, as Parquet could not hold it either.
-    text = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    text = _JSON.encode(said).encode("utf-8", "replace")
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 

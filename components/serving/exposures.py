@@ -30,7 +30,7 @@ FOLDER_VARIABLE = "RANKGATE_EXPOSURES"
 BYTES_VARIABLE = "RANKGATE_EXPOSURE_BYTES"
 KEEP_VARIABLE = "RANKGATE_EXPOSURE_KEEP_HOURS"
 
-_PORTION = 8
+_PORTION = 32
 _BREATH = 0.0002
 """Seconds that the writing thread leaves the interpreter to the answering one after each portion of lines. Without it an answer
 that begins meanwhile waits for the interpreter's switch interval, 5 ms."""

@@ -28,6 +28,7 @@ from components.evidence.malformed import Malformed, malformed_requests
 from components.evidence.serving import Answered, Client
 from components.ranker.scoring import LoadedRanker
 from components.serving.exposure_files import Damage, read_exposures
+from components.serving.exposure_tables import convert_exposures
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -235,7 +236,8 @@ def test_metrics_and_logs_of_a_started_service_tell_what_it_did(start: Start, tm
     said = {"RANKGATE_LOG_SAMPLE": "5", "RANKGATE_SURFACES": "home", "OTEL_TRACES_EXPORTER": "console"}
     with start(RANKGATE_EXPOSURES=str(tmp_path), **said) as service:
         for number in range(20):
-            assert service.post("/recommend", {"k": 5, "surface": "home", "request_id": f"r{number}"}).status == 200
+            asked = {"user_id": f"u{number}", "k": 5, "surface": "home", "request_id": f"r{number}"}
+            assert service.post("/recommend", asked).status == 200
         assert service.post("/recommend", {"k": 0}).status == 400
         told = {
             (sample.name, *sorted(sample.labels.values())): sample.value
@@ -253,6 +255,9 @@ def test_metrics_and_logs_of_a_started_service_tell_what_it_did(start: Start, tm
     assert [(line["event"], line["status"]) for line in access] == [("answered", 200)] * 4 + [("refused", 400)]
     assert [line["request_id"] for line in access[:4]] == ["r4", "r9", "r14", "r19"]
     assert access[4]["refused"] == "k"
+    # What was shown is what a conversion makes of the log: the next run's impressions.
+    done = convert_exposures(tmp_path, out=tmp_path / "events")
+    assert (done.lists, done.rows, done.unfinished, done.torn_files) == (20, 100, 0, 0)
     # The console exporter writes each span as an object over many lines.
     assert service.log.read_text().count('"name": "POST /recommend"') == 21
 
