@@ -16,7 +16,9 @@ import bentoml
 from bentos.ranker.draining import drain_on_sigterm, drain_seconds
 
 if TYPE_CHECKING:
-    from bentos.ranker.application import Application, Inner, Serving
+    from bentos.ranker.application import Application
+    from bentos.ranker.reading import Inner
+    from bentos.ranker.serving import Serving
     from components.approval.contract import Release
     from components.ranker.scoring import LoadedRanker
 
@@ -43,7 +45,7 @@ class Desk:
 
     @cached_property
     def serving(self) -> Serving:
-        from bentos.ranker.application import Serving
+        from bentos.ranker.serving import Serving
 
         return Serving()
 

@@ -12,17 +12,14 @@ what was needed. Scoring runs in the event loop's own thread; a hop to another c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY
 
 from bentos.ranker.messages import (
     BatchedRequest,
@@ -32,106 +29,38 @@ from bentos.ranker.messages import (
     RecommendRequest,
     ReleaseAnswer,
 )
-from bentos.ranker.openapi import document
-from bentos.ranker.refusals import RefusedError, faults_of, shown
-from components.approval.contract import Release
+from bentos.ranker.reading import (
+    JSON,
+    GoneError,
+    Headers,
+    Inner,
+    Message,
+    Receive,
+    Send,
+    ask_of,
+    body_of,
+    carried,
+    deadline_of,
+    headers_of,
+    parsed,
+)
+from bentos.ranker.refusals import RefusedError, shown
+from bentos.ranker.serving import EXPLAINED, Serving
+from bentos.ranker.writing import json_bytes, list_bytes, reasons_bytes
 from components.errors import Fault, FaultyInputError
-from components.ranker.explaining import sentence
-from components.serving.answering import Answerer, explained
-from components.serving.contract import Answer, Ask, Place
-from components.serving.exposures import ExposureLog
-from components.serving.logs import AccessLog
-from components.serving.metrics import OTHER, ServingMetrics, State, exposition
-from components.serving.traces import CARRIED, Traces
+from components.serving.answering import explained
+from components.serving.contract import Answer, Ask
+from components.serving.metrics import OTHER, exposition
 
 _LOG = logging.getLogger("rankgate.serving")
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Inner = Callable[[Message, Receive, Send], Awaitable[None]]
-Request = TypeVar("Request", bound=BaseModel)
-
-MOST_BYTES = 1 << 20
-"""Of a body: nearly twice what the longest single request takes that is allowed."""
-BODY_WITHIN = 5.0
-"""Seconds that a client may take to send its body; then it is refused, before BentoML would answer 504."""
-WAITS = 5.0
-"""Seconds after which an answer is late for whoever names no deadline. More requests than can be scored would otherwise wait
-for each other until BentoML answers 504; so they get the lists that cost next to nothing."""
-MOST_MILLISECONDS = 60_000.0
 _PATH_LETTERS = 200
-_EXPLAINED = "explain"
-"""Where metrics count lists that nobody is shown."""
-
-_JSON = b"application/json"
-_PLACES = TypeAdapter(tuple[Place, ...])
-
-
-class Serving:
-    """What the routes answer with: nothing until a ranker is opened, nothing new while the process drains."""
-
-    def __init__(self) -> None:
-        self.answerer: Answerer | None = None
-        self.release: Release | None = None
-        self.exposures: ExposureLog | None = None
-        self.access = AccessLog(0)
-        self.traces: Traces | None = None
-        self.ready = False
-        self.draining = False
-        self.count_by(())
-        self._document: tuple[tuple[str, ...], bytes] | None = None
-
-    def count_by(self, surfaces: Sequence[str]) -> None:
-        """Begin to count anew; these surfaces, or without any the first that come, have figures of their own."""
-        self.registry = CollectorRegistry()
-        told_apart = [*surfaces, _EXPLAINED] if surfaces else ()
-        self.metrics = ServingMetrics(self.registry, look=self.state, surfaces=told_apart)
-
-    def state(self) -> State:
-        """How things stand, for whoever watches."""
-        answerer, approval = self.answerer, self.release.approval if self.release else None
-        return State(
-            ready=self.ready,
-            draining=self.draining,
-            release=answerer.release if answerer else "",
-            run=approval.run if approval else "",
-            arm=answerer.arm if answerer else "",
-            features_as_of=float(answerer.ranker.latest_bucket_start) if answerer else None,
-            exposures=self.exposures.counts() if self.exposures else None,
-        )
-
-    def opened(self) -> Answerer:
-        """The answerer.
-
-        Raises:
-            RefusedError: 503 as long as there is none.
-        """
-        if self.answerer is None:
-            raise RefusedError(503, Fault("service", "no ranker opened yet", "to be ready", "Ask /readyz before."))
-        return self.answerer
-
-    def document(self) -> bytes:
-        """The OpenAPI document, with the context that the ranker knows; made when it is first asked for."""
-        context = self.opened().ranker.context
-        if self._document is None or self._document[0] != context:
-            self._document = context, json.dumps(document(context), ensure_ascii=False).encode()
-        return self._document[1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Headers:
-    """Of all headers, those that matter here."""
-
-    kind: bytes
-    length: bytes
-    deadline: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
     body: bytes
-    kind: bytes = _JSON
+    kind: bytes = JSON
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     answers: tuple[Answer, ...] = ()
@@ -170,7 +99,7 @@ class Application:
             reply = await self._handler(scope)(scope, receive)
         except RefusedError as refused:
             reply = _refusal(refused)
-        except _GoneError:
+        except GoneError:
             self._told(scope, _Reply(b"", status=_GONE), began)
             return
         except Exception:
@@ -201,7 +130,7 @@ class Application:
                     route,
                     reply.status,
                     seconds,
-                    carrier=_carried(scope),
+                    carrier=carried(scope),
                     answers=reply.answers,
                 )
 
@@ -219,35 +148,35 @@ class Application:
 
     async def _rank(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
-        headers = _headers_of(scope)
-        request = _parsed(RankRequest, await _body(headers, receive))
+        headers = headers_of(scope)
+        request = parsed(RankRequest, await body_of(headers, receive))
         return await self._listed(request, request.candidates, headers, arrived)
 
     async def _recommend(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
-        headers = _headers_of(scope)
-        return await self._listed(_parsed(RecommendRequest, await _body(headers, receive)), None, headers, arrived)
+        headers = headers_of(scope)
+        return await self._listed(parsed(RecommendRequest, await body_of(headers, receive)), None, headers, arrived)
 
     async def _listed(
         self,
         request: RankRequest | RecommendRequest | BatchedRequest,
         candidates: Iterable[str] | None,
-        headers: _Headers,
+        headers: Headers,
         arrived: float,
     ) -> _Reply:
-        ask = _ask(request, candidates, _deadline(request.deadline_ms, headers, arrived))
+        ask = ask_of(request, candidates, deadline_of(request.deadline_ms, headers, arrived))
         # What has arrived meanwhile gets its moment of arrival before this is worked on, not after.
         await asyncio.sleep(0)
         answer = self._show(ask)
-        return _Reply(_list_bytes(answer), answers=(answer,))
+        return _Reply(list_bytes(answer), answers=(answer,))
 
     async def _batch(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
-        headers = _headers_of(scope)
-        batch = _parsed(BatchRequest, await _body(headers, receive))
+        headers = headers_of(scope)
+        batch = parsed(BatchRequest, await body_of(headers, receive))
         answerer = self._serving.opened()
         asks = [
-            _ask(request, request.candidates, _deadline(request.deadline_ms, headers, arrived))
+            ask_of(request, request.candidates, deadline_of(request.deadline_ms, headers, arrived))
             for request in batch.requests
         ]
         for place, ask in enumerate(asks):
@@ -258,21 +187,21 @@ class Application:
             # Others are answered between the requests of a batch.
             await asyncio.sleep(0)
             answers.append(self._show(ask))
-            lists.append(_list_bytes(answers[-1]))
+            lists.append(list_bytes(answers[-1]))
         return _Reply(b'{"answers":[%b]}' % b",".join(lists), answers=tuple(answers))
 
     async def _explain(self, scope: Message, receive: Receive) -> _Reply:
         arrived = time.monotonic()
-        headers = _headers_of(scope)
-        request = _parsed(ExplainRequest, await _body(headers, receive))
+        headers = headers_of(scope)
+        request = parsed(ExplainRequest, await body_of(headers, receive))
         ask = Ask(
             request_id=request.request_id or uuid.uuid4().hex,
             user_id=request.user_id,
             candidates=tuple(request.candidates),
             k=len(request.candidates),
             context=request.context,
-            surface=_EXPLAINED,
-            deadline=_deadline(request.deadline_ms, headers, arrived),
+            surface=EXPLAINED,
+            deadline=deadline_of(request.deadline_ms, headers, arrived),
             explore=False,
         )
         await asyncio.sleep(0)
@@ -284,7 +213,7 @@ class Application:
             await asyncio.sleep(0)
         answer = explained(answer, parts, seconds=time.monotonic() - began)
         self._serving.metrics.observe(ask, answer, sum(answer.stages.values()))
-        return _Reply(_json(_reasons(answer, request.most)), answers=(answer,))
+        return _Reply(reasons_bytes(answer, request.most), answers=(answer,))
 
     def _show(self, ask: Ask) -> Answer:
         """Answer with a list that somebody will see."""
@@ -343,170 +272,6 @@ _GONE = 499
 """Of no answer, for who would have got it is gone; as nginx counts it."""
 
 
-class _GoneError(Exception):
-    """The client went away before its request was whole."""
-
-
-def _headers_of(scope: Message) -> _Headers:
-    kind = length = b""
-    deadline = None
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            kind = value
-        elif name == b"content-length":
-            length = value
-        elif name == b"x-deadline-ms":
-            deadline = value
-    return _Headers(kind, length, deadline)
-
-
-def _carried(scope: Message) -> dict[str, str]:
-    named = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    return {name: value for name, value in named if name in CARRIED}
-
-
-async def _body(headers: _Headers, receive: Receive) -> bytes:
-    """The whole body.
-
-    Raises:
-        RefusedError: If it is no JSON by its own word, too long by its own word or in truth, or too slow.
-    """
-    kind = headers.kind.partition(b";")[0].strip().lower()
-    if kind and kind != _JSON:
-        said = headers.kind[:64].decode("latin-1")
-        raise RefusedError(415, Fault("content-type", shown(said), _JSON.decode()))
-    if headers.length.isdigit() and int(headers.length[:20]) > MOST_BYTES:
-        raise _too_long()
-    try:
-        async with asyncio.timeout(BODY_WITHIN):
-            message = await _received(receive)
-            body = message.get("body", b"")
-            if message.get("more_body", False):
-                body = await _rest(body, receive)
-    except TimeoutError as error:
-        fault = Fault("body", f"not all of it after {BODY_WITHIN:g} s", "a body without pauses")
-        raise RefusedError(408, fault, headers=_CLOSE) from error
-    if len(body) > MOST_BYTES:
-        raise _too_long()
-    return bytes(body)
-
-
-async def _rest(first: bytes, receive: Receive) -> bytes:
-    parts, size = [first], len(first)
-    more = True
-    while more and size <= MOST_BYTES:
-        message = await _received(receive)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-async def _received(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _GoneError
-    return message
-
-
-_CLOSE = [(b"connection", b"close")]
-
-
-def _too_long() -> RefusedError:
-    # The rest of the body is not read: the connection is of no more use.
-    return RefusedError(413, Fault("body", f"more than {MOST_BYTES} bytes", "at most as many"), headers=_CLOSE)
-
-
-def _parsed(model: type[Request], body: bytes) -> Request:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise RefusedError(400, *faults_of(error, model)) from error
-
-
-def _deadline(asked: float | None, headers: _Headers, arrived: float) -> float:
-    said = None if headers.deadline is None else _milliseconds(headers.deadline)
-    milliseconds = said if asked is None else asked
-    return arrived + (WAITS if milliseconds is None else milliseconds / 1000.0)
-
-
-def _milliseconds(text: bytes) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = -1.0
-    if not 0.0 < found <= MOST_MILLISECONDS:
-        needed = f"milliseconds above 0, at most {MOST_MILLISECONDS:g}"
-        raise RefusedError(400, Fault("x-deadline-ms", shown(text[:64].decode("latin-1")), needed))
-    return found
-
-
-def _ask(
-    request: RankRequest | RecommendRequest | BatchedRequest, candidates: Iterable[str] | None, deadline: float
-) -> Ask:
-    return Ask(
-        request_id=request.request_id or uuid.uuid4().hex,
-        user_id=request.user_id,
-        candidates=None if candidates is None else tuple(candidates),
-        k=request.k,
-        context=request.context,
-        exclude=frozenset(request.exclude),
-        surface=request.surface,
-        deadline=deadline,
-        # Without a key of their own nobody could join what came of it to the draw.
-        explore=request.request_id is not None,
-    )
-
-
-def _list_bytes(answer: Answer) -> bytes:
-    """A `RankAnswer` as JSON: written field by field, a model of each place would cost five times as much."""
-    return b'{"request_id":%b,"items":%b,%b}' % (
-        _json(answer.request_id),
-        _PLACES.dump_json(answer.places),
-        _provenance(answer),
-    )
-
-
-def _provenance(answer: Answer) -> bytes:
-    fallbacks = _json(list(answer.fallbacks)) if answer.fallbacks else b"[]"
-    return b'"release":%b,"arm":%b,"fallback":%b,"fallbacks":%b' % (
-        _json(answer.release),
-        _json(answer.arm),
-        b"true" if answer.fallbacks else b"false",
-        fallbacks,
-    )
-
-
-def _reasons(answer: Answer, most: int) -> dict[str, Any]:
-    """An `ExplainAnswer`."""
-    items = [
-        {
-            "item_id": one.item_id,
-            "score": one.score,
-            "rank": rank,
-            "base": one.base,
-            "contributions": [
-                {"feature": share.feature, "value": share.value, "effect": share.effect, "words": sentence(share)}
-                for share in one.contributions[:most]
-            ],
-            "others": sum(share.effect for share in one.contributions[most:]),
-        }
-        for rank, one in enumerate(answer.explanations, start=1)
-    ]
-    return {
-        "request_id": answer.request_id,
-        "items": items,
-        "release": answer.release,
-        "arm": answer.arm,
-        "fallback": bool(answer.fallbacks),
-        "fallbacks": list(answer.fallbacks),
-    }
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
 def _refusal(refused: RefusedError) -> _Reply:
-    said = _json({"error": str(refused)})
+    said = json_bytes({"error": str(refused)})
     return _Reply(said, status=refused.status, headers=refused.headers, refused=refused.where)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from components.errors import InputError
 
 if TYPE_CHECKING:
-    from bentos.ranker.application import Serving
+    from bentos.ranker.serving import Serving
 
 VARIABLE = "RANKGATE_DRAIN_SECONDS"
 _LONGEST = 600.0

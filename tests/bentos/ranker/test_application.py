@@ -16,9 +16,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
-from bentos.ranker import application
-from bentos.ranker.application import MOST_BYTES, Application, Message, Receive, Send, Serving
+from bentos.ranker import reading
+from bentos.ranker.application import Application
 from bentos.ranker.messages import MOST_PAIRS, BatchAnswer, ExplainAnswer, RankAnswer, ReleaseAnswer
+from bentos.ranker.reading import MOST_BYTES, Message, Receive, Send
+from bentos.ranker.serving import Serving
 from components.evidence.malformed import Malformed, malformed_requests
 from components.ranker.contract import Exploration, RerankRules
 from components.ranker.scoring import LoadedRanker
@@ -221,7 +223,7 @@ def test_more_than_can_be_scored_is_answered_all_the_same(
     ranker: LoadedRanker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, _ = served(ranker)
-    monkeypatch.setattr(application, "WAITS", 1e-6)
+    monkeypatch.setattr(reading, "WAITS", 1e-6)
     found = client.post("/recommend", {"k": 5}).json()
     assert (len(found["items"]), found["fallbacks"]) == (5, ["deadline"])
     assert client.post("/recommend", {"k": 5, "deadline_ms": 60_000}).json()["fallbacks"] == []
@@ -343,7 +345,7 @@ def test_a_body_in_parts_is_put_together(client: Client) -> None:
 def test_a_client_that_stops_sending_is_refused_and_one_that_leaves_is_not_answered(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "BODY_WITHIN", 0.01)
+    monkeypatch.setattr(reading, "BODY_WITHIN", 0.01)
     never = {"type": "http.request", "body": b"", "more_body": True}
     answer = client.send("POST", "/recommend", b'{"k"', headers=JSON, then=never)
     assert (answer.status, answer.headers["connection"]) == (408, "close")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bentos.ranker.application import Serving
 from bentos.ranker.draining import VARIABLE, drain_on_sigterm, drain_seconds
+from bentos.ranker.serving import Serving
 from components.errors import InputError
 
 

@@ -7,8 +7,8 @@ from typing import get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
-from bentos.ranker.application import MOST_BYTES
 from bentos.ranker.messages import MOST_CANDIDATES, RankAnswer, RankedItem, RankRequest
+from bentos.ranker.reading import MOST_BYTES
 from components.ranker.candidates.index import SOURCES
 from components.ranker.contract import Place
 from components.ranker.scoring import GIVEN
