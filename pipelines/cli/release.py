@@ -212,7 +212,7 @@ def serve(home: str, name: str, trusted: tuple[Path, ...], port: int) -> None:
         err=True,
     )
     environment = {**os.environ, "BENTOML_HOME": str(place.root / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
-    words = ["serve", built.bento_tag, "--host", "127.0.0.1", "--port", str(port)]
+    words = ["serve", built.bento_tag, "--host", "127.0.0.1", "--port", str(port), "--timeout-keep-alive", "75"]
     # The service takes this process's place, so that signals and its exit code are its own.
     os.execve(sys.executable, [sys.executable, "-m", "bentoml", *words], environment)  # noqa: S606
 
