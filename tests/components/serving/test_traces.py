@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -93,6 +95,41 @@ def test_an_exporter_that_is_not_installed_is_named_with_its_package() -> None:
         traces_of({VARIABLE: "pigeon"})
     with pytest.raises(FaultyInputError, match="opentelemetry-exporter-otlp-proto-grpc"):
         traces_of({VARIABLE: "otlp", PROTOCOL_VARIABLE: "grpc"})
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("installed", "said", "taken"),
+    [
+        (("otlp_proto_grpc",), {}, "otlp_proto_grpc"),
+        (("otlp_proto_http", "otlp_proto_grpc"), {}, "otlp_proto_http"),
+        (("otlp_proto_http", "otlp_proto_grpc"), {PROTOCOL_VARIABLE: "grpc"}, "otlp_proto_grpc"),
+    ],
+)
+def test_otlp_is_the_package_that_is_asked_for_else_the_one_that_is_there(
+    installed: tuple[str, ...], said: dict[str, str], taken: str, tmp_path: Path
+) -> None:
+    """Exporters are found as they are installed: by the entry points of a distribution, here one that writes its name."""
+    (tmp_path / "pigeons.py").write_text(
+        "from opentelemetry.sdk.trace.export import ConsoleSpanExporter\n"
+        + "".join(
+            f"class {name}(ConsoleSpanExporter):\n"
+            f"    def __init__(self): super().__init__(formatter=lambda span: '{name} ' + span.name)\n"
+            for name in installed
+        )
+    )
+    metadata = tmp_path / "pigeons-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: pigeons\nVersion: 1.0\n")
+    points = "".join(f"{name} = pigeons:{name}\n" for name in installed)
+    (metadata / "entry_points.txt").write_text(f"[opentelemetry_traces_exporter]\n{points}")
+    code = (
+        f"from components.serving.traces import traces_of; traces = traces_of({ {VARIABLE: 'otlp', **said}!r}); "
+        "traces.replied('POST', '/rank', 200, 0.001, carrier={}); traces.end()"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[3]}{os.pathsep}{tmp_path}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == f"{taken} POST /rank", done.stderr
 
 
 @pytest.mark.integration
