@@ -15,8 +15,8 @@ from components.errors import InputError, nearest
 from pipelines.cli.options import json_option
 
 _QUICK = "shop:0.1:4:4"
-_FULL = ("shop:0.1:240:16", "shop:0.5:60:24")
-_RETAIL = "online_retail:6:6"
+_FULL = ("shop:0.1:220:24", "shop:0.5:80:34")
+_RETAIL = "online_retail:10:6"
 _DRAWS = 100
 
 
