@@ -132,9 +132,13 @@ class Trail:
         known = (found // self.stride == keys) & (own <= buckets)
         return np.fmin(np.where(known, own.astype(np.float64), np.nan), self._late(self.late_first, keys, buckets))
 
-    def keys(self) -> Ints:
-        """Every key that something happened to, ascending."""
-        return np.unique(np.concatenate([self.on_time.marks, self.late_enter.marks]) // self.stride)
+    def keys(self, first: int, stop: int) -> Ints:
+        """Every key from `first` to below `stop` that something happened to, ascending."""
+        marks = []
+        for held in (self.on_time.marks, self.late_enter.marks):
+            begin, end = np.searchsorted(held, [first * self.stride, stop * self.stride])
+            marks.append(held[begin:end])
+        return np.unique(np.concatenate(marks) // self.stride)
 
     def arrays(self) -> Iterator[tuple[str, Ints]]:
         """Name and content of each array, for keeping; `from_arrays` takes them back."""

@@ -177,9 +177,11 @@ class FeatureTables:
             case _:
                 return np.arange(self._manifest.items, dtype=np.int64), max(self._manifest.items, 1)
 
-    def known_keys(self, entity: str) -> Ints:
-        """Keys of an entity that anything was ever counted for, ascending."""
-        found = [trail.keys() for name, trail in self._trails.items() if name.partition(":")[0] == entity]
+    def known_keys(self, entity: str, users: range) -> Ints:
+        """Keys of pairs of some consecutive users that anything was ever counted for, ascending."""
+        width = self.second_keys(entity)[1]
+        first, stop = users.start * width, users.stop * width
+        found = [trail.keys(first, stop) for name, trail in self._trails.items() if name.partition(":")[0] == entity]
         return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
     def usual_prices(self, feature: Feature, users: NDArray[np.int32], bucket: int) -> Column:

@@ -87,14 +87,52 @@ def test_a_service_is_handed_what_the_tables_say(
         tables = build(rows, Path(folder), boundaries=[worlds.bucket_at(hour) for hour in boundaries])
         laid = OnlineFeatures.of(tables)
         assert laid is not None
-        found = laid.matrix(user, np.array(items, np.int32), context)
+        asked = np.array(items, np.int32)
         wanted = by_tables(tables, user, items, context)
-        differing = [
-            name
-            for name, left, right in zip(tables.names, found.T, wanted.T, strict=True)
-            if not same(np.ascontiguousarray(left), np.ascontiguousarray(right))
-        ]
-        assert not differing
+        assert differing(tables, laid.matrix(user, asked, context), wanted) == []
+        if user < 0:
+            assert differing(tables, OnlineFeatures.of_items(tables).matrix(-1, asked, context), wanted) == []
+            return
+        # The same of a user whose part was laid out among some others, and then came from elsewhere.
+        few = laid.holding(tables, range(user, min(user + 2, N_USERS)))
+        assert few.users == min(2, N_USERS - user)
+        for held, number in ((laid, user), (few, 0)):
+            alone = OnlineFeatures.of_items(tables).of_one(held.part(number))
+            assert differing(tables, alone.matrix(0, asked, context), wanted) == []
+        visitor = by_tables(tables, -1, items, context)
+        assert differing(tables, alone.matrix(-1, asked, context), visitor) == []
+
+
+def differing(tables: FeatureTables, found: np.ndarray, wanted: np.ndarray) -> list[str]:
+    """Names of the features that are not the same to the bit."""
+    return [
+        name
+        for name, left, right in zip(tables.names, found.T, wanted.T, strict=True)
+        if not same(np.ascontiguousarray(left), np.ascontiguousarray(right))
+    ]
+
+
+def test_a_part_has_the_shape_that_its_layout_tells(tmp_path: Path) -> None:
+    tables = build(some_rows(), tmp_path, boundaries=[worlds.bucket_at(24 * 20)])
+    laid = OnlineFeatures.of(tables)
+    assert laid is not None
+    assert OnlineFeatures.of_items(tables).shape == laid.shape
+    assert [entity for entity, _ in laid.shape.pairs] == ["user_category", "user_item", "user_provider"]
+    part = laid.part(0)
+    assert (len(part.row), len(part.usual)) == (laid.shape.user, laid.shape.prices)
+    for (_, columns), (seconds, rows) in zip(laid.shape.pairs, part.pairs, strict=True):
+        assert rows.shape == (len(seconds), columns)
+        assert len(seconds) > 0
+        assert (np.diff(seconds) > 0).all()
+    assert len(part.taken) == sum(user == 0 and event == "click" for user, _, _, event, _, _ in some_rows())
+
+
+def test_a_log_whose_last_users_did_nothing_is_laid_out_in_parts(tmp_path: Path) -> None:
+    tables = build(some_rows()[:1], tmp_path, boundaries=[worlds.bucket_at(24 * 20)])
+    for begin in range(N_USERS):
+        held = OnlineFeatures.of_items(tables).holding(tables, range(begin, begin + 1))
+        found = held.matrix(0, np.arange(N_ITEMS, dtype=np.int32), {})
+        assert differing(tables, found, by_tables(tables, begin, list(range(N_ITEMS)), {})) == []
 
 
 def some_rows() -> Rows:
