@@ -191,23 +191,27 @@ def _manifest(
 
 
 def _write_tables(out: Path, made: Requests, coded: Coded, history: History, contract: DatasetContract) -> None:
-    names = pa.array(outcomes_of(contract), pa.string())
-    tables = {
-        "users": coded.users,
-        "items": coded.items,
-        "requests": made.table,
-        "relevance": made.relevance,
-        "history": pa.table(
-            {
-                "user": pa.array(history.users),
-                "item": pa.array(history.items),
-                "ts": pa.array(history.ts).cast(TIME),
-                "bucket": pa.array(history.enter),
-                "gain": pa.array(history.gains),
-                "event": names.take(pa.array(history.events)),
-            }
-        ),
-    }
+    tables = {"users": coded.users, "items": coded.items, "requests": made.table, "relevance": made.relevance}
     for name, table in tables.items():
-        path = out / f"{name}.parquet"
-        pq.write_table(table.combine_chunks(), path, compression=_COMPRESSION, row_group_size=_ROW_GROUP)
+        _write(out / f"{name}.parquet", table)
+    write_history(history, contract, out)
+
+
+def write_history(history: History, contract: DatasetContract, out: Path) -> None:
+    """Write history.parquet as `contract.py` describes it."""
+    names = pa.array(outcomes_of(contract), pa.string())
+    table = pa.table(
+        {
+            "user": pa.array(history.users),
+            "item": pa.array(history.items),
+            "ts": pa.array(history.ts).cast(TIME),
+            "bucket": pa.array(history.enter),
+            "gain": pa.array(history.gains),
+            "event": names.take(pa.array(history.events)),
+        }
+    )
+    _write(out / "history.parquet", table)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.combine_chunks(), path, compression=_COMPRESSION, row_group_size=_ROW_GROUP)

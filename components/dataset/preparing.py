@@ -63,6 +63,7 @@ def build_tables(
     context: Mapping[str, Sequence[str]],
     users: int,
     out: Path,
+    latest_bucket: int | None = None,
 ) -> TablesManifest:
     """Write the tables of a snapshot.
 
@@ -78,11 +79,13 @@ def build_tables(
         context: Known values of each context column.
         users: Number of users.
         out: Empty folder.
+        latest_bucket: Bucket that the tables are to be asked as of, no earlier than the last event's; that one's without it.
 
     Raises:
         InputError: If users, items and buckets are too many to tell apart in 63 bits.
     """
-    low, high = connection.sql("SELECT min(own), max(enter) FROM ev").fetchall()[0]
+    low, last = connection.sql("SELECT min(own), max(enter) FROM ev").fetchall()[0]
+    high = last if latest_bucket is None else max(last, latest_bucket)
     windows = windows_needed(features, bucket_seconds)
     # One below the first, so that looking back to the origin finds nothing; up to where the longest window is empty again.
     origin, stride = int(low) - 1, int(high) - int(low) + max(windows) + 3

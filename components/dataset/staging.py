@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,16 +106,42 @@ def history_of(connection: duckdb.DuckDBPyConnection, outcomes: tuple[str, ...])
     )
 
 
-def code(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: DatasetContract, *, bucket_us: int) -> Coded:
-    """Users, items and context values, coded."""
+def leave_out_after(connection: duckdb.DuckDBPyConnection, bucket: int) -> int:
+    """Take events off `ev` that a bucket cannot know yet; returns how many."""
+    before = connection.sql("SELECT count(*) FROM ev WHERE enter > $bucket", params={"bucket": bucket}).fetchall()
+    connection.execute("DELETE FROM ev WHERE enter > $bucket", {"bucket": bucket})
+    return int(before[0][0])
+
+
+Texts = Mapping[tuple[str, str], Sequence[str]]
+"""Texts of a category attribute by its table and name: a text's place is its code."""
+
+
+def code(
+    connection: duckdb.DuckDBPyConnection,
+    snapshot: Path,
+    contract: DatasetContract,
+    *,
+    bucket_us: int,
+    texts: Texts | None = None,
+) -> Coded:
+    """Users, items and context values, coded.
+
+    Args:
+        connection: Holds `ev`.
+        snapshot: A snapshot directory.
+        contract: Of the snapshot.
+        bucket_us: Length of a bucket.
+        texts: What attributes are coded by; another text is unknown. Without it by the texts that the snapshot has.
+    """
     users = pq.read_table(snapshot / "users.parquet")
     items = pq.read_table(snapshot / "items.parquet")
     available = _available(items, contract, bucket_us)
     category, provider = _part(items, contract.item.category), _part(items, contract.item.provider)
     price = contract.item.price
     entities = Entities(
-        user_attributes=_attributes(users, contract, "users"),
-        item_attributes=_attributes(items, contract, "items"),
+        user_attributes=_attributes(users, contract, "users", texts),
+        item_attributes=_attributes(items, contract, "items", texts),
         item_category=category,
         item_provider=provider,
         item_price=(
@@ -144,14 +171,17 @@ def code(connection: duckdb.DuckDBPyConnection, snapshot: Path, contract: Datase
     )
 
 
-def _attributes(table: pa.Table, contract: DatasetContract, owner: str) -> dict[str, NDArray[np.float32]]:
+def _attributes(
+    table: pa.Table, contract: DatasetContract, owner: str, texts: Texts | None
+) -> dict[str, NDArray[np.float32]]:
     found = {}
     for name, attribute in getattr(contract.attributes, owner).items():
         if attribute.role == "feature":
             if attribute.type == "number":
                 found[name] = _numpy(pc.fill_null(table[name], float("nan")), np.float32)
             else:
-                found[name] = _codes(table[name]).astype(np.float32)
+                known = None if texts is None else pa.array(texts[owner, name], pa.string())
+                found[name] = _codes(table[name], known).astype(np.float32)
     return found
 
 
@@ -160,9 +190,9 @@ def _part(items: pa.Table, name: str | None) -> NDArray[np.int32]:
     return _codes(items[name]).astype(np.int32) if name else np.full(items.num_rows, -1, dtype=np.int32)
 
 
-def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Place of each value among the distinct ones in ascending order; -1 for null."""
-    values = pc.unique(column.drop_null()).sort()
+def _codes(column: pa.ChunkedArray, texts: pa.Array | None = None) -> NDArray[np.int64]:
+    """Place of each value among the texts, or its own distinct ones in ascending order; -1 for null and for any other."""
+    values = pc.unique(column.drop_null()).sort() if texts is None else texts
     return _numpy(pc.fill_null(pc.index_in(column, values), -1), np.int64)
 
 

@@ -7,13 +7,14 @@ unknown user has no history, an unknown item no counts, and both are ranked by w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.dataset.online import OnlineFeatures
-from components.errors import InputError
+from components.errors import Fault, FaultyInputError, InputError
 from components.ranker.candidates.index import Index, open_index, source_of
 from components.ranker.candidates.interactions import Bools, Ids
 from components.ranker.candidates.union import Flags
@@ -28,6 +29,7 @@ from components.ranker.rows import feature_columns
 from components.ranker.settings import SCORE_ROWS
 from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
 from components.ranker.unscored import UnscoredLists, order_of_catalogue
+from components.ranker.vocabulary import Vocabulary
 
 GIVEN = "given"
 """The source of an item that the caller named."""
@@ -42,19 +44,32 @@ def _unwatched(_: str) -> None:
 class LoadedRanker:
     """An opened ranker; safe to ask from one thread at a time."""
 
-    def __init__(self, folder: RankerFolder) -> None:
+    def __init__(self, folder: RankerFolder, *, vocabulary: Vocabulary | None = None) -> None:
+        """Take what is needed out of a folder.
+
+        Args:
+            folder: An opened ranker's.
+            vocabulary: Of the ranker, where it is known already.
+
+        Raises:
+            InputError: If what it looks up does not fit together, or not the ranker.
+        """
         users, items = folder.users, folder.items
+        # Without the tables that it has read: they are needed here only.
+        self._folder = replace(folder)
         self.manifest: Ranker = folder.manifest
         self._booster = folder.booster
         self._calibration = folder.calibration
         self._explained = features_of(folder.manifest.features, folder.dataset.features)
-        self._vocabulary = folder.vocabulary
+        self._vocabulary = folder.vocabulary if vocabulary is None else vocabulary
         self._context = folder.dataset.context
         self._bucket_seconds = folder.dataset.bucket_seconds
         self._tables = folder.tables
+        self._index: Index = open_index(folder.data / CANDIDATES)
+        if folder.refreshed is not None:
+            self._check_refreshed(folder)
         self._columns = feature_columns(self._tables, folder.manifest.features)
         self._online = OnlineFeatures.of(self._tables, self._columns)
-        self._index: Index = open_index(folder.path / CANDIDATES)
         described = folder.dataset
         self._parts = ItemParts.of(
             items, category=described.category, provider=described.provider, price=described.price
@@ -86,10 +101,45 @@ class LoadedRanker:
         """
         return cls(open_ranker(path, threads=threads))
 
+    def refreshed(self, place: Path) -> LoadedRanker:
+        """The same ranker over what `refreshing.refresh_ranker` has written; the model is shared.
+
+        Args:
+            place: The folder, every byte of which the caller has checked. It is read here and mapped; it may be unlinked after.
+
+        Raises:
+            InputError: If it is no such folder, or not of this ranker.
+        """
+        return LoadedRanker(replace(self._folder, refreshed=place), vocabulary=self._vocabulary)
+
+    def _check_refreshed(self, folder: RankerFolder) -> None:
+        """Refuse data that is counted, coded or numbered otherwise than the model was trained on."""
+        tables, index = self._tables, self._index
+        texts = {
+            feature.attribute: self._vocabulary[feature.name]
+            for feature in folder.dataset.features
+            if feature.family == "context"
+        }
+        sizes = (folder.users.num_rows, folder.items.num_rows)
+        checked = (
+            ("feature list", tables.features == folder.dataset.features, "the ranker's own"),
+            ("bucket", tables.bucket_seconds == self._bucket_seconds, f"{self._bucket_seconds} s"),
+            ("texts of the context", dict(tables.context_values) == texts, "those that the ranker was trained with"),
+            ("users and items of the tables", (tables.users, tables.items) == sizes, f"{sizes}"),
+            ("users and items of the index", (index.seen.n_users, index.n_items) == sizes, f"{sizes}"),
+        )
+        if faults := [Fault(where, "another", needed) for where, same, needed in checked if not same]:
+            raise FaultyInputError(f"features {folder.data.name}", faults)
+
     @property
     def latest_bucket_start(self) -> int:
         """Features know events before this moment, in seconds since the epoch."""
         return int(self._tables.latest_bucket) * self._bucket_seconds
+
+    @property
+    def latest_bucket(self) -> int:
+        """The bucket as of which it looks features up."""
+        return int(self._tables.latest_bucket)
 
     @property
     def context(self) -> tuple[str, ...]:

@@ -40,24 +40,28 @@ def write_ranker(
     calibration: Calibration,
     index: Index,
     data: OpenDataset,
-    dataset: Path,
     out: Path,
 ) -> Ranker:
-    """Write a ranker's folder; the manifest, with the digest of every other file, comes last.
-
-    Users leave with their `feature` attributes only: what a reviewer measures by is no business of the service.
-    """
+    """Write a ranker's folder; the manifest, with the digest of every other file, comes last."""
     (out / MODEL).write_bytes(booster.to_bytes())
     documents.save(calibration, out / CALIBRATION)
-    documents.save(data.manifest, out / DATASET)
-    (out / CANDIDATES).mkdir()
-    save_index(index, out / CANDIDATES)
-    shutil.copytree(dataset / TABLES, out / TABLES, copy_function=shutil.copyfile)
-    pq.write_table(data.users.select(["user", "user_id", *_user_features(data.manifest, data.users)]), out / USERS)
-    pq.write_table(data.items, out / ITEMS)
+    write_data(data, index=index, out=out)
     written = replace(manifest, files=file_digests(out))
     documents.save(written, out / MANIFEST)
     return written
+
+
+def write_data(data: OpenDataset, *, index: Index, out: Path) -> None:
+    """Write what a ranker looks up: users, items, bucket tables, the retrieval index, and what they are.
+
+    Users leave with their `feature` attributes only: what a reviewer measures by is no business of the service.
+    """
+    documents.save(data.manifest, out / DATASET)
+    (out / CANDIDATES).mkdir()
+    save_index(index, out / CANDIDATES)
+    shutil.copytree(data.path / TABLES, out / TABLES, copy_function=shutil.copyfile)
+    pq.write_table(data.users.select(["user", "user_id", *_user_features(data.manifest, data.users)]), out / USERS)
+    pq.write_table(data.items, out / ITEMS)
 
 
 def _user_features(manifest: Dataset, users: pa.Table) -> list[str]:
@@ -86,25 +90,31 @@ class RankerFolder:
     dataset: Dataset
     calibration: Calibration
     booster: Booster
+    refreshed: Path | None = None
+    """Folder of later users, items, bucket tables and candidates, which stand in for the ranker's own."""
+
+    @property
+    def data(self) -> Path:
+        """Where what the ranker looks up lies."""
+        return self.refreshed or self.path
 
     @cached_property
     def users(self) -> pa.Table:
-        return pq.read_table(self.path / USERS)
+        return pq.read_table(self.data / USERS)
 
     @cached_property
     def items(self) -> pa.Table:
-        return pq.read_table(self.path / ITEMS).sort_by("item")
+        return pq.read_table(self.data / ITEMS).sort_by("item")
 
     @cached_property
     def tables(self) -> FeatureTables:
-        return FeatureTables.open(self.path / TABLES)
+        return FeatureTables.open(self.data / TABLES)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Texts behind the codes that the model was trained on."""
-        return vocabulary_of(
-            self.dataset.features, users=self.users, items=self.items, context=self.tables.context_values
-        )
+        """Texts behind the codes that the model was trained on: those of the ranker's own data, refreshed or not."""
+        own = self if self.refreshed is None else replace(self, refreshed=None)
+        return vocabulary_of(self.dataset.features, users=own.users, items=own.items, context=own.tables.context_values)
 
 
 def open_ranker(folder: Path, *, threads: int) -> RankerFolder:

@@ -121,7 +121,6 @@ def train_ranker(
         calibration=calibration,
         index=index,
         data=data,
-        dataset=dataset,
         out=out,
     )
     progress("ranker written")

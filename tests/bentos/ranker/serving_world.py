@@ -144,7 +144,6 @@ def _make(size: Size, scratch: Path) -> Path:
         calibration=calibrate(fitted, lesson.validation),
         index=index_at(data, len(data.manifest.cuts) - 1, seed=size.seed),
         data=data,
-        dataset=dataset,
         out=out,
     )
     return out
