@@ -103,8 +103,8 @@ def refresh_dataset(
     """
     taken = documents.load(Snapshot, snapshot / "snapshot.json")
     contract = documents.load(DatasetContract, snapshot / "contract.json")
-    features = declare(contract)
-    _check_alike(contract, features, approved)
+    _check_alike(contract, approved)
+    features = approved.features
     seconds = approved.bucket_seconds
     bucket = closed_bucket(datetime.fromisoformat(taken.as_of), seconds)
     with tempfile.TemporaryDirectory(prefix="rankgate-features-") as folder:
@@ -174,7 +174,7 @@ def _by_attribute(
     }
 
 
-def _check_alike(contract: DatasetContract, features: tuple[Feature, ...], approved: Dataset) -> None:
+def _check_alike(contract: DatasetContract, approved: Dataset) -> None:
     """Refuse data that the ranker's features would mean something else on."""
     found: dict[str, object] = {
         "name": contract.name,
@@ -203,10 +203,16 @@ def _check_alike(contract: DatasetContract, features: tuple[Feature, ...], appro
         for key, value in found.items()
         if value != needed[key]
     ]
-    if features != approved.features:
-        faults.append(_other_features(features, approved.features))
+    # How a feature is told in words may have become clearer since.
+    declared, trained = _without_words(declare(contract)), _without_words(approved.features)
+    if declared != trained:
+        faults.append(_other_features(declared, trained))
     if faults:
         raise FaultyInputError(f"dataset contract {contract.name} against the data set of the ranker", faults)
+
+
+def _without_words(features: Sequence[Feature]) -> tuple[Feature, ...]:
+    return tuple(replace(feature, meaning="") for feature in features)
 
 
 def _other_features(found: Sequence[Feature], needed: Sequence[Feature]) -> Fault:

@@ -32,6 +32,7 @@ _COMMANDS = {
     "package": ("release", "Build the bento of an approved run."),
     "manifests": ("release", "Render the Kubernetes manifests of a release."),
     "score": ("score", "Rank all users of a run into Parquet, resumably."),
+    "features": ("features", "Publish newer features for a release in service, list them, go back to earlier ones."),
     "exposures": ("exposures", "Turn what a service has shown into the next run's events."),
     "serve": ("release", "Serve a packaged run on this machine."),
     "compile": ("kubeflow", "Write the pipeline for Kubeflow, deterministically."),

@@ -226,6 +226,15 @@ def test_another_kind_of_data_is_refused_by_all_that_differs(tmp_path: Path) -> 
     assert all(word in str(raised.value) for word in ("bucket", "86400", "outcomes", "features", "item_impression_7d"))
 
 
+def test_a_feature_that_is_told_in_other_words_is_the_same_feature(tmp_path: Path) -> None:
+    world = world_of(some_rows(), as_of_hour=24.0 * 30)
+    reworded = tuple(replace(feature, meaning="Otherwise.") for feature in declare(world.contract))
+    snapshot, out = worlds.write_snapshot(world, tmp_path / "newer"), tmp_path / "features"
+    out.mkdir()
+    refresh_dataset(snapshot, approved=replace(approved_of(world), features=reworded), texts=TEXTS, out=out)
+    assert FeatureTables.open(out / "tables").features == reworded
+
+
 def test_a_column_that_lost_all_its_values_is_refused(tmp_path: Path) -> None:
     world = world_of(some_rows(), as_of_hour=24.0 * 30)
     for user in world.users.values():
