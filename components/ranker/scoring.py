@@ -6,14 +6,14 @@ unknown user has no history, an unknown item no counts, and both are ranked by w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.dataset.online import OnlineFeatures
+from components.dataset.online import OnlineFeatures, PartShape
 from components.errors import Fault, FaultyInputError, InputError
 from components.ranker.candidates.index import Index, open_index, source_of
 from components.ranker.candidates.interactions import Bools, Ids
@@ -28,6 +28,7 @@ from components.ranker.rerank import ItemParts, rerank
 from components.ranker.rows import feature_columns
 from components.ranker.settings import SCORE_ROWS
 from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
+from components.ranker.stored_users import NumberOfId, SortedIds, StoredUser, user_set_digest
 from components.ranker.unscored import UnscoredLists, order_of_catalogue
 from components.ranker.vocabulary import Vocabulary
 
@@ -44,12 +45,15 @@ def _unwatched(_: str) -> None:
 class LoadedRanker:
     """An opened ranker; safe to ask from one thread at a time."""
 
-    def __init__(self, folder: RankerFolder, *, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, folder: RankerFolder, *, vocabulary: Vocabulary | None = None, users_elsewhere: bool = False
+    ) -> None:
         """Take what is needed out of a folder.
 
         Args:
             folder: An opened ranker's.
             vocabulary: Of the ranker, where it is known already.
+            users_elsewhere: See `open`.
 
         Raises:
             InputError: If what it looks up does not fit together, or not the ranker.
@@ -69,7 +73,14 @@ class LoadedRanker:
         if folder.refreshed is not None:
             self._check_refreshed(folder)
         self._columns = feature_columns(self._tables, folder.manifest.features)
-        self._online = OnlineFeatures.of(self._tables, self._columns)
+        self.users_elsewhere = users_elsewhere
+        """Whether users are not laid out here."""
+        self.user_set = user_set_digest(folder.manifest.features, folder.digests()) if users_elsewhere else ""
+        """Names the users whose rows fit this ranker; only where they are elsewhere."""
+        self._told = False
+        self._online: OnlineFeatures | None = (OnlineFeatures.of_items if users_elsewhere else OnlineFeatures.of)(
+            self._tables, self._columns
+        )
         described = folder.dataset
         self._parts = ItemParts.of(
             items, category=described.category, provider=described.provider, price=described.price
@@ -81,25 +92,32 @@ class LoadedRanker:
             parts=parts_of(described),
             subject=f"re-rank rules of ranker {folder.path.name}",
         )
-        self.user_ids: list[str] = users.sort_by("user")["user_id"].to_pylist()
+        ids = users.sort_by("user")["user_id"]
+        self.user_ids: Sequence[str] = SortedIds(ids) if users_elsewhere else ids.to_pylist()
         """Ids of the known users; a user's number is its place."""
         self.item_ids: list[str] = items["item_id"].to_pylist()
         """Ids of the catalogue; an item's number is its place."""
-        self._users = {user_id: user for user, user_id in enumerate(self.user_ids)}
+        self._users: Mapping[str, int] = (
+            NumberOfId(self.user_ids)
+            if isinstance(self.user_ids, SortedIds)
+            else {user_id: user for user, user_id in enumerate(self.user_ids)}
+        )
         self._items = {item_id: item for item, item_id in enumerate(self.item_ids)}
 
     @classmethod
-    def open(cls, path: Path, *, threads: int = 1) -> LoadedRanker:
+    def open(cls, path: Path, *, threads: int = 1, users_elsewhere: bool = False) -> LoadedRanker:
         """Open a ranker's folder after comparing every file with its manifest.
 
         Args:
             path: The folder.
             threads: Threads to score with; for a service one is fastest.
+            users_elsewhere: Do not lay out users, because `knowing` will be told of them: memory does not grow with users then,
+                but for their ids, and whoever is asked for without is looked up in the tables.
 
         Raises:
             InputError: If a file is absent, foreign, changed or unreadable.
         """
-        return cls(open_ranker(path, threads=threads))
+        return cls(open_ranker(path, threads=threads), users_elsewhere=users_elsewhere)
 
     def refreshed(self, place: Path) -> LoadedRanker:
         """The same ranker over what `refreshing.refresh_ranker` has written; the model is shared.
@@ -110,7 +128,38 @@ class LoadedRanker:
         Raises:
             InputError: If it is no such folder, or not of this ranker.
         """
-        return LoadedRanker(replace(self._folder, refreshed=place), vocabulary=self._vocabulary)
+        folder = replace(self._folder, refreshed=place)
+        return LoadedRanker(folder, vocabulary=self._vocabulary, users_elsewhere=self.users_elsewhere)
+
+    def knowing(self, user_id: str, user: StoredUser) -> LoadedRanker:
+        """The same ranker, which knows one user, by what is kept of them elsewhere; all else is shared.
+
+        Args:
+            user_id: Who they are.
+            user: Of this ranker's `user_set`.
+        """
+        if self._online is None:
+            raise InputError(
+                "users kept elsewhere: found a ranker too large to be laid out; needed one opened for them."
+            )
+        one = object.__new__(LoadedRanker)
+        one.__dict__.update(self.__dict__)
+        one._told = True
+        one.user_ids, one._users = (user_id,), {user_id: 0}
+        one._online = self._online.of_one(user.part)
+        one._index = self._index.of_one(user.seen)
+        return one
+
+    def stored_users(self, users: range) -> Iterator[tuple[str, StoredUser]]:
+        """Id, and what is kept, of some consecutive users; memory grows with how many."""
+        online = (self._online or OnlineFeatures.of_items(self._tables, self._columns)).holding(self._tables, users)
+        for place, user in enumerate(users):
+            yield self.user_ids[user], StoredUser(online.part(place), self._index.seen.of(user))
+
+    @property
+    def shape(self) -> PartShape:
+        """Of what `stored_users` gives and `knowing` takes."""
+        return (self._online or OnlineFeatures.of_items(self._tables, self._columns)).shape
 
     def _check_refreshed(self, folder: RankerFolder) -> None:
         """Refuse data that is counted, coded or numbered otherwise than the model was trained on."""
@@ -422,8 +471,11 @@ class LoadedRanker:
 
     def _inputs(self, user: int, items: Ids, context: Mapping[str, str], *, bucket: int) -> NDArray[np.float32]:
         """What the model is given, shape (items, its features)."""
-        if self._online is not None and bucket == self._tables.latest_bucket:
+        if self._online is not None and bucket == self._tables.latest_bucket and user < self._online.users:
             return self._online.matrix(user, items, context)
+        if self._told:
+            latest = self._tables.latest_bucket
+            raise InputError(f"bucket: found {bucket}; needed {latest}, all that a stored user is known as of.")
         rows = len(items)
         said = {name: [context.get(name)] * rows for name in self._context}
         matrix = self._tables.matrix(

@@ -98,6 +98,10 @@ class RankerFolder:
         """Where what the ranker looks up lies."""
         return self.refreshed or self.path
 
+    def digests(self) -> dict[str, str]:
+        """sha256 of each file of what the ranker looks up, by relative path; the ranker's own were checked as it was opened."""
+        return self.manifest.files if self.refreshed is None else file_digests(self.refreshed)
+
     @cached_property
     def users(self) -> pa.Table:
         return pq.read_table(self.data / USERS)

@@ -80,6 +80,14 @@ class Index:
     def n_items(self) -> int:
         return len(self.popularity)
 
+    def of_one(self, seen: Ids) -> Index:
+        """The same index for a single user, number 0, of whom it is told what they have taken."""
+        one = object.__new__(Index)
+        for name in self.__slots__:
+            object.__setattr__(one, name, getattr(self, name))
+        object.__setattr__(one, "seen", Seen(np.array([0, len(seen)], dtype=np.int64), seen, self.n_items))
+        return one
+
     def eligible(self, bucket: int) -> Bools:
         """Items that may be shown in a bucket, shape (n_items,): taken by then, or there before the bucket began."""
         known: Bools = (self.users_of_item > 0) | (self.first_bucket < bucket)
