@@ -1,5 +1,16 @@
 """Statistics: intervals, corrections and decisions on one row a user. Pure: arrays in, arrays out; numpy only.
 
+Inference that is read while data come (a canary) stands apart and is imported by module, with scipy's special functions:
+
+sequential             evidence and limits that hold at every look, from an estimate and its variance
+sequential_windows     two arms moment by moment: differences of rates, variance between moments and blocks of them
+sequential_users       two arms user by user: ratios of rates, variance between users
+sequential_bets        bounded means by betting, exact at any size
+sequential_counts      shares of independent trials; whether users were split as they should be
+sequential_histograms  quantiles between a histogram's bounds
+
+Everything below is for data that are complete when they are looked at:
+
 sums          exact sums of per-user values over groups, and under bootstrap weights
 bootstrap     user_bootstrap, group_differences, group_ratios, paired_ratios, pooled_means -> Intervals
 compared_shares  share_differences, share_ratios: shares of totals that are sampled too -> Intervals
