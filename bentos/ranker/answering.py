@@ -16,7 +16,6 @@ import bentoml
 from bentos.ranker.draining import drain_on_sigterm, drain_seconds
 
 if TYPE_CHECKING:
-    from bentos.ranker.application import Application
     from bentos.ranker.reading import Inner
     from bentos.ranker.serving import Serving
     from components.approval.contract import Release
@@ -101,12 +100,20 @@ class Answering:
 
 
 def answers(service: Any) -> Any:
-    """Decorates a BentoML service: the routes are ours, before anything of BentoML's."""
-    service.add_asgi_middleware(_before, desk=service.inner.desk)
+    """Decorates a BentoML service: the routes are ours, outside of everything of BentoML's.
+
+    `add_asgi_middleware` would put them inside: behind a timeout that makes a task, a future and a timer of ten seconds for each
+    request (docs/decisions/0033-service-speed.md).
+    """
+
+    class Outermost(type(service)):  # type: ignore[misc]
+        # The service is looked up by where it was declared, so it changes its class instead of being made anew.
+        __slots__ = ()
+
+        def to_asgi(self, is_main: bool = True) -> Inner:
+            from bentos.ranker.application import Application
+
+            return Application(super().to_asgi(is_main), serving=self.inner.desk.serving)
+
+    service.__class__ = Outermost
     return service
-
-
-def _before(app: Inner, *, desk: Desk) -> Application:
-    from bentos.ranker.application import Application
-
-    return Application(app, serving=desk.serving)

@@ -25,10 +25,10 @@ Request = TypeVar("Request", bound=BaseModel)
 MOST_BYTES = 1 << 20
 """Of a body: nearly twice what the longest single request takes that is allowed."""
 BODY_WITHIN = 5.0
-"""Seconds that a client may take to send its body; then it is refused, before BentoML would answer 504."""
+"""Seconds that a client may take to send its body; then it is refused."""
 WAITS = 5.0
 """Seconds after which an answer is late for whoever names no deadline. More requests than can be scored would otherwise wait
-for each other until BentoML answers 504; so they get the lists that cost next to nothing."""
+for each other for ever; so they get the lists that cost next to nothing."""
 MOST_MILLISECONDS = 60_000.0
 
 JSON = b"application/json"

@@ -77,6 +77,11 @@ class Eligibility:
         """False where every item may be shown to everyone."""
         return bool(self._blocked) or bool(self._asked) or not bool(self._fixed.all())
 
+    @property
+    def blocks_some(self) -> bool:
+        """False where `blocks` is False of every id."""
+        return bool(self._blocked)
+
     def of_rows(self, items: Ids, owner: NDArray[np.integer], context: Context, *, requests: int) -> Bools:
         """Whether each row's item may be shown, shape (rows,).
 

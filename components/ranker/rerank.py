@@ -52,6 +52,8 @@ class ItemParts:
     def take(self, items: Ids) -> ItemParts:
         """Parts of some items; -1 is an item nobody knows."""
         known = items >= 0
+        if known.all():
+            return self.rows(items.astype(np.int64))
         held = self.rows(np.where(known, items, 0))
         return ItemParts(
             np.where(known, held.categories, -1),
@@ -134,11 +136,18 @@ def _capped(parts: ItemParts, rules: RerankRules) -> Ints:
                 # Unknown is never capped.
                 counts[values[row]] += values[row] != -1
     window = np.array(shown, dtype=np.int64)
-    return np.concatenate([window, np.delete(np.arange(len(parts.categories)), window)])
+    after = np.ones(len(parts.categories), dtype=np.bool_)
+    after[window] = False
+    return np.concatenate([window, np.flatnonzero(after)])
 
 
 def _repeated(lists: NDArray[np.integer], items: Ids) -> Bools:
     """Rows whose item stands in the same list before."""
+    if len(items) and lists[0] == lists[-1]:
+        # A service's one list, which as a rule has nothing twice: a plain sort tells.
+        held = np.sort(items)
+        if not ((held[1:] == held[:-1]) & (held[1:] >= 0)).any():
+            return np.zeros(len(items), dtype=np.bool_)
     order = np.lexsort((items, lists))
     same = (lists[order][1:] == lists[order][:-1]) & (items[order][1:] == items[order][:-1]) & (items[order][1:] >= 0)
     repeated = np.zeros(len(items), dtype=np.bool_)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.dataset.contract import Feature
 from components.dataset.online import OnlineFeatures, PartShape
 from components.errors import Fault, FaultyInputError, InputError
 from components.ranker.candidates.index import Index, open_index, source_of
@@ -21,7 +23,7 @@ from components.ranker.candidates.union import Flags
 from components.ranker.contract import Explanation, Place, Ranker
 from components.ranker.eligibility import eligibility_of
 from components.ranker.explaining import explain_rows, features_of
-from components.ranker.exploring import Explored, drawable_places, explore
+from components.ranker.exploring import drawable_places, explore
 from components.ranker.lists import Lists, join_lists
 from components.ranker.ordering import order_within, ranks_within
 from components.ranker.rerank import ItemParts, rerank
@@ -85,6 +87,8 @@ class LoadedRanker:
         self._parts = ItemParts.of(
             items, category=described.category, provider=described.provider, price=described.price
         )
+        # Of an item nobody knows, the last: nobody took it.
+        self._popularity = np.append(self._index.users_of_item, 0)
         self._eligibility = eligibility_of(
             folder.manifest.rerank,
             items,
@@ -184,6 +188,11 @@ class LoadedRanker:
     def latest_bucket_start(self) -> int:
         """Features know events before this moment, in seconds since the epoch."""
         return int(self._tables.latest_bucket) * self._bucket_seconds
+
+    @property
+    def declared_features(self) -> tuple[Feature, ...]:
+        """The declarative list that the ranker was trained on."""
+        return self._folder.dataset.features
 
     @property
     def latest_bucket(self) -> int:
@@ -332,10 +341,10 @@ class LoadedRanker:
             names = [self.item_ids[item] for item in items.tolist()]
             ties = items
         else:
-            names = [
-                item for item in dict.fromkeys(item_ids) if not (item in exclude or self._eligibility.blocks(item))
-            ]
-            items = np.array([self._items.get(name, -1) for name in names], dtype=np.int32)
+            names = list(dict.fromkeys(item_ids))
+            if exclude or self._eligibility.blocks_some:
+                names = [name for name in names if not (name in exclude or self._eligibility.blocks(name))]
+            items = np.fromiter(map(self._items.get, names, repeat(-1)), np.int32, len(names))
             # Items nobody knows keep their given order behind equals: they get numbers after all known ones.
             ties = np.where(items >= 0, items, len(self.item_ids) + np.arange(len(items)))
             sources = None
@@ -442,28 +451,34 @@ class LoadedRanker:
         lap("features")
         scores = self._booster.scores(matrix)
         lap("score")
-        popularity = np.where(items >= 0, self._index.users_of_item[items], 0)
         one = np.zeros(rows, dtype=np.int32)
-        order = order_within(one, scores, popularity, ties)
+        order = order_within(one, scores, self._popularity[items], ties)
         listed = items[order]
         parts = self._parts.take(listed)
         places = rerank(
             one, listed, scores[order], parts=parts, allowed=self._allowed(user, listed, context), rules=rules
         )
-        explored = Explored(np.arange(len(places)), np.ones(len(places)), 0)
         if rules.exploration is not None and request is not None:
             drawable = drawable_places(parts.rows(places), rules)
             explored = explore(drawable, rules.exploration, request=request)
-        final = order[places[explored.order[:k]]]
+            places = places[explored.order]
+            propensities, slot = explored.propensities[:k].tolist(), explored.slot
+        else:
+            propensities, slot = [1.0] * min(k, len(places)), 0
+        final = order[places[:k]]
+        count = len(final)
+        drawn = [False] * count
+        if 0 < slot <= count:
+            drawn[slot - 1] = True
         shown = list(
             map(
                 Place,
                 [names[place] for place in final.tolist()],
                 scores[final].tolist(),
-                range(1, len(final) + 1),
-                explored.propensities[:k].tolist(),
-                [rank == explored.slot for rank in range(1, len(final) + 1)],
-                [GIVEN] * len(final) if sources is None else source_of(sources[final]),
+                range(1, count + 1),
+                propensities,
+                drawn,
+                [GIVEN] * count if sources is None else source_of(sources[final]),
             )
         )
         lap("rerank")
