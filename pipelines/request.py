@@ -128,7 +128,7 @@ def make_request(
 
     contract = load_contract(contract_path)
     base = contract_path.absolute().parent
-    policy_files = pack(policy)
+    policy_files = pack(policy, dataset=contract.name)
     check_suite(policy)
     check_declared(policy, contract)
     now = datetime.now(UTC).replace(microsecond=0)

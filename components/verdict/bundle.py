@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from components.errors import InputError
+from components.verdict.model_card import MODEL_CARD_FILE, resolve
 
 POLICY_FILE = "policy.yaml"
 _SUFFIXES = {".yaml", ".yml", ".json"}
@@ -13,8 +14,13 @@ _SUFFIXES = {".yaml", ".yml", ".json"}
 _LARGEST_BYTES = 100_000
 
 
-def pack(policy: Path) -> dict[str, str]:
+def pack(policy: Path, *, dataset: str = "") -> dict[str, str]:
     """Text of every YAML and JSON file in the folder of `policy` (the file or its folder), by relative POSIX path.
+
+    Args:
+        policy: The policy.
+        dataset: Name of the dataset contract that it will judge: model-card.yaml is then what the team says of that one
+            (`components.verdict.model_card.resolve`). Empty: the folder as it lies.
 
     Raises:
         InputError: If there is no policy, a file is not text, or all together are too large to travel.
@@ -31,6 +37,10 @@ def pack(policy: Path) -> dict[str, str]:
                 files[path.relative_to(folder).as_posix()] = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"policy {folder}: {path.name} cannot be read as text ({error}).") from error
+    if dataset:
+        files.pop(MODEL_CARD_FILE, None)
+        if said := resolve(folder, dataset):
+            files[MODEL_CARD_FILE] = said
     size = sum(len(text.encode()) for text in files.values())
     if size > _LARGEST_BYTES:
         raise InputError(

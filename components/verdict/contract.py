@@ -1,7 +1,7 @@
 """What leaves the verdict room: a Verdict, and the policy it was reached under.
 
 A frozen policy is a directory: policy.yaml and, where there are any, the re-rank rules rerank.yaml (the very bytes that were
-given), frozen.json (`FrozenPolicy`). A verdict is a directory: verdict.json (`Verdict`).
+given) and the team's words model-card.yaml, frozen.json (`FrozenPolicy`). A verdict is a directory: verdict.json (`Verdict`).
 
 Three values, for each criterion and each slice it looks at: `pass` (harm beyond the margin is ruled out), `fail` (harm
 beyond the margin is shown), `insufficient` (neither, or the evidence is missing). Never "not significant, so fair".
@@ -33,6 +33,38 @@ class FrozenPolicy:
     suite_cases: int
     rerank: str = ""
     """sha256 of rerank.yaml's bytes, which is frozen with the policy; empty where it has none."""
+    model_card: str = ""
+    """sha256 of model-card.yaml's bytes, which is frozen with the policy; empty where nobody wrote any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """A harm that the team foresees, whom it would meet (empty: not said), and what is done about it."""
+
+    harm: str
+    mitigation: str
+    affected: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What only the team can say of its ranker (model-card.yaml); what is empty was not written."""
+
+    owner: str = ""
+    contact: str = ""
+    licence: str = ""
+    intended_use: str = ""
+    intended_users: tuple[str, ...] = ()
+    out_of_scope: tuple[str, ...] = ()
+    surfaces: tuple[str, ...] = ()
+    main_parameters: str = ""
+    user_options: str = ""
+    risks: tuple[Harm, ...] = ()
+    oversight: str = ""
+    rollout: str = ""
+    """Canary and way back."""
+    retention: str = ""
+    changes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,19 @@ def policy() -> None:
 def check(path: Path | None) -> None:
     """Run the suite of the policy at PATH: every case, and every criterion covered by one that passes and one that fails."""
     from components.ranker.declared_rules import RERANK_FILE, read_rules
+    from components.verdict.model_card import FIELDS, MODEL_CARD_FILE, places, read_declared
     from components.verdict.suite import check_suite
 
     place = find_policy(path)
     result = check_suite(place)
     rules = read_rules(place)
+    words = [(folder, said) for folder in places(place) if (said := read_declared(folder))]
     click.echo(f"{place}: {result.cases} cases, all as expected.")
     if rules:
         click.echo(f"{place.parent / RERANK_FILE}: read, sha256 {rules.declared[:12]}.")
+    for folder, said in words:
+        about = f"speaks of {', '.join(said.datasets)}" if said.datasets else "speaks of any dataset contract"
+        click.echo(f"{folder / MODEL_CARD_FILE}: read, {len(said.written)} of {len(FIELDS)} fields written; {about}.")
 
 
 COMMANDS = {"policy": policy}
