@@ -26,6 +26,7 @@ _COMMANDS = {
     "trials": ("trials", "Plant known harms in clean runs, and count what the gates say."),
     "keys": ("release", "Make a signing key."),
     "waive": ("waive", "Sign a waiver of a rule that blocks a run, where the policy allows one."),
+    "review": ("review", "Read cards and sign decisions in a browser, on this machine."),
     "approve": ("release", "Sign the approval of a run's card."),
     "refuse": ("release", "Sign the refusal of a run's card."),
     "verify": ("release", "Check a run's approval against what it was signed over."),
