@@ -17,9 +17,11 @@ from bentos.ranker.draining import drain_on_sigterm, drain_seconds
 
 if TYPE_CHECKING:
     from bentos.ranker.reading import Inner
+    from bentos.ranker.refreshing import Refreshing
     from bentos.ranker.serving import Serving
     from components.approval.contract import Release
     from components.ranker.scoring import LoadedRanker
+    from components.serving.features_settings import FeatureSettings
 
 UNRELEASED = "unreleased"
 """What a measured candidate answers in place of a release's digest."""
@@ -55,11 +57,13 @@ class Answering:
     desk: Desk
     drain = 5.0
     """Seconds from SIGTERM to the end of accepting, unless the environment says otherwise."""
+    _refreshing: Refreshing | None = None
 
     def open(self, ranker: LoadedRanker, release: Release | None) -> None:
         """Serve this ranker, of this release where there is one."""
         from components.serving.answering import Answerer
         from components.serving.exposures import log_of
+        from components.serving.features_settings import FeatureSettings
         from components.serving.logs import LogSettings
         from components.serving.traces import traces_of
 
@@ -75,10 +79,21 @@ class Answering:
         serving.traces = traces_of(os.environ)
         # What a measured candidate answers nobody sees.
         serving.exposures = log_of(os.environ) if release else None
+        if release and (settings := FeatureSettings.of(os.environ)):
+            self._begin_with_published(settings, release, ranker)
         # What has been loaded stays: without this the collector walks through all of it again and again.
         gc.collect()
         gc.freeze()
         serving.ready = True
+
+    def _begin_with_published(self, settings: FeatureSettings, release: Release, ranker: LoadedRanker) -> None:
+        """Look for what is published now, before anything is answered."""
+        from bentos.ranker.refreshing import Refreshing
+        from components.serving.features import FeatureWatch
+
+        watch = self.desk.serving.features = FeatureWatch(settings, release=release, ranker=ranker)
+        self._refreshing = Refreshing(self.desk.serving, watch, poll_seconds=settings.poll_seconds)
+        self._refreshing.first()
 
     @bentoml.on_startup
     async def ending(self) -> None:
@@ -88,10 +103,14 @@ class Answering:
         self._end_logs = start_logs(self._logs)
         self.desk.serving.access = AccessLog(self._logs.sample)
         drain_on_sigterm(self.desk.serving, self._drain)
+        if self._refreshing is not None:
+            self._refreshing.begin()
 
     @bentoml.on_shutdown
     def ended(self) -> None:
         """After the last answer."""
+        if self._refreshing is not None:
+            self._refreshing.end()
         if self.desk.serving.exposures is not None:
             self.desk.serving.exposures.close()
         if self.desk.serving.traces is not None:

@@ -4,7 +4,7 @@
     GET or POST /release                       what is served
     GET /livez /readyz /metrics /openapi.json
 
-It stands before BentoML's own application and leaves nothing to it but the start and the end of the process: what BentoML's
+It stands outside of BentoML's own application and leaves nothing to it but the start and the end of the process: what BentoML's
 routes cost a request, and why, is in docs/decisions/0033-service-speed.md. Every refusal is JSON: the field, what was found,
 what was needed. Scoring runs in the event loop's own thread; a hop to another costs more than it frees.
 """
@@ -48,7 +48,7 @@ from bentos.ranker.refusals import RefusedError, shown
 from bentos.ranker.serving import EXPLAINED, Serving
 from bentos.ranker.writing import json_bytes, list_bytes, reasons_bytes
 from components.errors import Fault, FaultyInputError
-from components.serving.answering import explained
+from components.serving.answering import Answerer, explained
 from components.serving.contract import Answer, Ask
 from components.serving.metrics import OTHER, exposition
 
@@ -167,7 +167,7 @@ class Application:
         ask = ask_of(request, candidates, deadline_of(request.deadline_ms, headers, arrived))
         # What has arrived meanwhile gets its moment of arrival before this is worked on, not after.
         await asyncio.sleep(0)
-        answer = self._show(ask)
+        answer = self._show(self._serving.opened(), ask)
         return _Reply(list_bytes(answer), answers=(answer,))
 
     async def _batch(self, scope: Message, receive: Receive) -> _Reply:
@@ -186,7 +186,7 @@ class Application:
         for ask in asks:
             # Others are answered between the requests of a batch.
             await asyncio.sleep(0)
-            answers.append(self._show(ask))
+            answers.append(self._show(answerer, ask))
             lists.append(list_bytes(answers[-1]))
         return _Reply(b'{"answers":[%b]}' % b",".join(lists), answers=tuple(answers))
 
@@ -205,9 +205,11 @@ class Application:
             explore=False,
         )
         await asyncio.sleep(0)
-        answer = self._answer(ask)
+        # The one that made the list also says why, whatever is swapped in meanwhile.
+        answerer = self._serving.opened()
+        answer = _answer(answerer, ask)
         began, parts = time.monotonic(), []
-        for part in self._serving.opened().explanations(ask, answer):
+        for part in answerer.explanations(ask, answer):
             parts.append(part)
             # Others are answered between some items and the next: fifty take some 30 ms.
             await asyncio.sleep(0)
@@ -215,27 +217,20 @@ class Application:
         self._serving.metrics.observe(ask, answer, sum(answer.stages.values()))
         return _Reply(reasons_bytes(answer, request.most), answers=(answer,))
 
-    def _show(self, ask: Ask) -> Answer:
+    def _show(self, answerer: Answerer, ask: Ask) -> Answer:
         """Answer with a list that somebody will see."""
         began = time.monotonic()
-        answer = self._answer(ask)
+        answer = _answer(answerer, ask)
         self._serving.metrics.observe(ask, answer, time.monotonic() - began)
         if self._serving.exposures is not None:
             self._serving.exposures.offer(ask, answer, datetime.now(UTC))
         return answer
 
-    def _answer(self, ask: Ask) -> Answer:
-        answerer = self._serving.opened()
-        try:
-            return answerer.answer(ask)
-        except FaultyInputError as error:
-            # What only the ranker can know to be wrong, such as a context that it was not trained with.
-            raise RefusedError(400, *error.faults) from error
-
     async def _release(self, _: Message, __: Receive) -> _Reply:
         answerer = self._serving.opened()
         approval = self._serving.release.approval if self._serving.release else None
         start = datetime.fromtimestamp(answerer.ranker.latest_bucket_start, UTC)
+        features = self._serving.features.state() if self._serving.features else None
         answer = ReleaseAnswer(
             release=answerer.release,
             run=approval.run if approval else "",
@@ -244,6 +239,9 @@ class Application:
             decided_at=approval.decided_at if approval else "",
             latest_bucket_start=start.isoformat(),
             arm=answerer.arm,
+            features=features.digest if features else "",
+            features_published_by=features.published_by if features else "",
+            features_published_at=features.published_at if features else "",
         )
         return _Reply(answer.model_dump_json().encode())
 
@@ -266,6 +264,14 @@ class Application:
 
     async def _openapi(self, _: Message, __: Receive) -> _Reply:
         return _Reply(self._serving.document())
+
+
+def _answer(answerer: Answerer, ask: Ask) -> Answer:
+    try:
+        return answerer.answer(ask)
+    except FaultyInputError as error:
+        # What only the ranker can know to be wrong, such as a context that it was not trained with.
+        raise RefusedError(400, *error.faults) from error
 
 
 _GONE = 499

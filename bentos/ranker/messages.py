@@ -194,6 +194,11 @@ class ReleaseAnswer(_Message):
     approver: str
     decided_at: str
     latest_bucket_start: str = Field(description="Features know events before this moment; ISO 8601, UTC.")
+    features: str = Field(
+        description="Digest of the published features that are looked up; empty for the release's own."
+    )
+    features_published_by: str
+    features_published_at: str = Field(description="ISO 8601, UTC; empty as `features` is.")
     arm: str
 
 

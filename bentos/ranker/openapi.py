@@ -54,6 +54,7 @@ _EXPLAINED: dict[str, Any] = {
 _RELEASED: dict[str, Any] = {
     "release": "9f2c" * 16, "run": "demo-shop-7b2ea25314", "ranker": "51ab" * 16, "approver": "rita@example.org",
     "decided_at": "2026-05-10T09:00:00+00:00", "latest_bucket_start": "2026-05-10T00:00:00+00:00", "arm": "stable",
+    "features": "d0b3" * 16, "features_published_by": "feed-job", "features_published_at": "2026-05-10T00:05:12.000123+00:00",
 }  # fmt: skip
 
 

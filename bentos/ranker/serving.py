@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +17,9 @@ from components.serving.exposures import ExposureLog
 from components.serving.logs import AccessLog
 from components.serving.metrics import ServingMetrics, State
 from components.serving.traces import Traces
+
+if TYPE_CHECKING:
+    from components.serving.features import FeatureWatch
 
 EXPLAINED = "explain"
 """Where metrics count lists that nobody is shown."""
@@ -30,6 +34,7 @@ class Serving:
         self.exposures: ExposureLog | None = None
         self.access = AccessLog(0)
         self.traces: Traces | None = None
+        self.features: FeatureWatch | None = None
         self.ready = False
         self.draining = False
         self.count_by(())
@@ -52,6 +57,7 @@ class Serving:
             arm=answerer.arm if answerer else "",
             features_as_of=float(answerer.ranker.latest_bucket_start) if answerer else None,
             exposures=self.exposures.counts() if self.exposures else None,
+            features=self.features.state() if self.features else None,
         )
 
     def opened(self) -> Answerer:

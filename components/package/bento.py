@@ -22,8 +22,8 @@ from components.package.requirements import cut_lock
 
 SERVICE = "bentos.ranker.service:RankerService"
 _ROOTS = (
-    "bentoml", "numpy", "opentelemetry-api", "opentelemetry-sdk", "prometheus-client", "pyarrow", "pydantic", "pyyaml",
-    "scipy", "xgboost",
+    "bentoml", "cryptography", "numpy", "opentelemetry-api", "opentelemetry-sdk", "prometheus-client", "pyarrow", "pydantic",
+    "pyyaml", "scipy", "securesystemslib", "xgboost",
 )  # fmt: skip
 # The rooms that serving needs. The rest of rankgate, and the libraries it imports, stay out of the image.
 _ROOMS = ("artifacts", "events", "dataset", "ranker", "approval", "serving", "package")

@@ -70,7 +70,15 @@ class _Watch:
 class Answerer:
     """Answers with an opened ranker; from one thread at a time, as the ranker itself."""
 
-    def __init__(self, ranker: LoadedRanker, *, release: str, arm: str, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        ranker: LoadedRanker,
+        *,
+        release: str,
+        arm: str,
+        clock: Clock = time.monotonic,
+        pace: Pace | None = None,
+    ) -> None:
         """Work out the list to fall back on; a ranker that cannot even do that is not served.
 
         Args:
@@ -78,10 +86,15 @@ class Answerer:
             release: Digest of its release, told in every answer.
             arm: The rollout's arm, likewise.
             clock: Seconds; deadlines are instants of it.
+            pace: How long scoring is known to take; to be learned without it.
         """
         self._ranker, self._release, self._arm, self._clock = ranker, release, arm, clock
         self._unscored = ranker.unscored_lists()
-        self._pace = Pace()
+        self._pace = Pace() if pace is None else pace
+
+    def over(self, ranker: LoadedRanker) -> Answerer:
+        """The same release over other features, not warmed up yet; how long scoring takes stays known."""
+        return Answerer(ranker, release=self._release, arm=self._arm, clock=self._clock, pace=self._pace)
 
     @property
     def ranker(self) -> LoadedRanker:
@@ -110,13 +123,18 @@ class Answerer:
 
     def warm_up(self) -> None:
         """Go through every way of answering, until the first client finds them warm and deadlines an estimate."""
+        for _ in self.warming():
+            pass
+
+    def warming(self, rounds: int = _WARM_ROUNDS) -> Iterator[Answer]:
+        """As `warm_up`, list by list, for whoever has others to answer meanwhile."""
         items = tuple(self._ranker.item_ids[:_WARM_ITEMS])
         user = next(iter(self._ranker.user_ids), None)
-        for number in range(_WARM_ROUNDS):
+        for number in range(rounds):
             for who in (None, user):
-                self.answer(Ask(f"warm-{number}", who, None, 20))
-                self.answer(Ask(f"warm-{number}", who, items, 20))
-        self.answer(Ask("warm", user, items[:5], 5, explain=True))
+                yield self.answer(Ask(f"warm-{number}", who, None, 20))
+                yield self.answer(Ask(f"warm-{number}", who, items, 20))
+        yield self.answer(Ask("warm", user, items[:5], 5, explain=True))
 
     def answer(self, ask: Ask) -> Answer:
         """The list to show, by the first rung of the ladder that holds.

@@ -13,6 +13,7 @@ A folder appears whole, by one rename, and is never written to again but for its
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -78,3 +79,18 @@ class SignedPublication:
     def digest(self) -> str:
         """Names the features everywhere: folder, metrics, /release."""
         return self.publication.features
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureState:
+    """How things stand, for whoever watches."""
+
+    digest: str
+    """Of the publication in service; empty where those of the release are."""
+    published_at: str
+    published_by: str
+    swaps: int
+    refused: Mapping[str, int]
+    """By reason."""
+    looked_at: float
+    """When the root was last looked at with success, seconds since 1970; 0 for never."""

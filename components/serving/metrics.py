@@ -23,12 +23,15 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from components.serving.contract import FALLBACK, Answer, Ask
 from components.serving.exposures import Counts
+from components.serving.features_contract import FeatureState
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 # Prometheus knows no sum where bounds are negative, and no count beside the bucket +Inf.
 SCORES = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 OTHER = "other"
+RELEASED = "release"
+"""Where metrics and /release speak of features that lie in the release itself."""
 UNSAID = "unsaid"
 MOST_SURFACES = 8
 _MOST_ARMS = 4
@@ -48,6 +51,8 @@ class State:
     """Features know events before this moment, seconds since 1970."""
     exposures: Counts | None
     """None where nothing is logged."""
+    features: FeatureState | None = None
+    """None where nobody publishes features for it."""
 
 
 class Bounded:
@@ -186,6 +191,8 @@ class ServingMetrics(Collector):
         yield from self._of_answers()
         state = self._look()
         yield from self._of_state(state)
+        if state.features is not None:
+            yield from self._of_features(state.features)
         if state.exposures is not None:
             yield from _of_exposures(state.exposures)
 
@@ -237,6 +244,24 @@ class ServingMetrics(Collector):
                 "rankgate_features_as_of_seconds", "Features know events before it; since 1970.", state.features_as_of
             )
             yield GaugeMetricFamily("rankgate_features_age_seconds", "From that moment until now.", age)
+
+    def _of_features(self, features: FeatureState) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "rankgate_features_info",
+            "The publication in service, `release` where it is none; always 1.",
+            labels=["publication"],
+        )
+        info.add_metric([features.digest or RELEASED], 1.0)
+        yield info
+        yield CounterMetricFamily("rankgate_features_swaps", "Publications put in service.", features.swaps)
+        refused = CounterMetricFamily("rankgate_features_refused", "Publications refused.", labels=["reason"])
+        for reason, count in features.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+        looked = max(0.0, self._clock() - features.looked_at) if features.looked_at else float("inf")
+        yield GaugeMetricFamily(
+            "rankgate_features_looked_seconds", "Since it was last seen what is published; +Inf for never.", looked
+        )
 
 
 def _of_exposures(counts: Counts) -> Iterator[Metric]:

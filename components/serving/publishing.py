@@ -8,7 +8,7 @@ Stopped at any moment it leaves in service what was there. Everything it makes l
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -158,7 +158,7 @@ def publish_features(
             features=digest,
             release=release.digest,
             published_by=publisher,
-            published_at=_moment_after(before, clock()),
+            published_at=_moment_after(list_features(root, release.digest), clock()),
             put_back=older,
         )
         progress("signing, and putting them in service")
@@ -210,17 +210,33 @@ def put_back(
             raise InputError(
                 f"features {chosen.digest[:12]}: made for release {chosen.manifest.release[:12]}; needed {release[:12]}."
             )
-        before = current_of(place)
         publication = replace(
             chosen.publication,
             published_by=publisher,
-            published_at=_moment_after(before, clock()),
-            put_back=before is not None and chosen.manifest.latest_bucket < before.manifest.latest_bucket,
+            published_at=_moment_after(list_features(root, release), clock()),
+            put_back=True,
         )
         envelope = sign_publication(publication, chosen.manifest, signer=signer)
         write_atomically(place / chosen.digest / ENVELOPE_FILE, envelope)
         features_root.point_at(place, chosen.digest)
     return replace(chosen, publication=publication, current=True)
+
+
+def check_features(folder: Path, *, ranker: Path) -> FeatureManifest:
+    """The manifest of a publication's folder, made for a ranker, every byte of which is as it was published.
+
+    Whose signature it has is not looked at: that is for whoever serves it to ask.
+
+    Raises:
+        InputError: If it is no such folder, was made for another ranker, or has changed.
+    """
+    manifest = documents.load(FeatureManifest, folder / MANIFEST_FILE)
+    if (found := digest_tree(ranker)) != manifest.ranker:
+        raise InputError(
+            f"features {folder.name[:12]}: made for ranker {manifest.ranker[:12]}; needed {found[:12]}, which this is."
+        )
+    _check_files(folder, manifest)
+    return manifest
 
 
 def list_features(root: Path, release: str) -> list[Listed]:
@@ -247,10 +263,10 @@ def _listed(folder: Path, current: str | None) -> Listed | None:
     return Listed(folder.name, folder.name == current, manifest, publication)
 
 
-def _moment_after(before: Listed | None, now: datetime) -> str:
-    """Now, or just after what is in service was published where a clock says that this is yet to come."""
-    if before is not None:
-        now = max(now, datetime.fromisoformat(before.publication.published_at) + timedelta(microseconds=1))
+def _moment_after(others: Sequence[Listed], now: datetime) -> str:
+    """Now, or just after the last signature where a clock says that this is yet to come: services take what was signed later."""
+    for one in others:
+        now = max(now, datetime.fromisoformat(one.publication.published_at) + timedelta(microseconds=1))
     return now.astimezone(UTC).isoformat(timespec="microseconds")
 
 

@@ -26,7 +26,7 @@ from components.ranker.scoring import LoadedRanker
 from components.serving import features_root
 from components.serving.features_contract import ENVELOPE_FILE, MANIFEST_FILE, POINTER
 from components.serving.features_statement import check_publication
-from components.serving.publishing import list_features, put_back, release_root
+from components.serving.publishing import check_features, list_features, put_back, release_root
 
 
 def _world() -> Any:
@@ -181,7 +181,7 @@ def test_all_that_is_odd_about_the_tables_is_told_at_once(shop: Any, newer: Any,
     with pytest.raises(InputError) as raised:
         shop.publish(tmp_path / "root", source=stale)
     said = str(raised.value)
-    assert "none in the last 72 hours" in said
+    assert "events: found none in the last" in said
     assert "a moment that has come" in said
     assert "users: found" in said
     assert not features_root.digests_in(release_root(tmp_path / "root", shop.release.digest))
@@ -246,6 +246,16 @@ def test_an_earlier_publication_is_put_back_with_a_signature_that_says_so(shop: 
     (second.folder / "items.parquet").write_bytes(b"other")
     with pytest.raises(InputError, match=r"items\.parquet changed since"):
         put_back(second.digest, **said)
+
+
+def test_a_folder_is_held_against_its_manifest_and_the_ranker_it_was_made_for(shop: Any, tmp_path: Path) -> None:
+    done = shop.publish(tmp_path)
+    assert check_features(done.folder, ranker=shop.ranker) == done.manifest
+    with pytest.raises(InputError, match="made for ranker"):
+        check_features(done.folder, ranker=shop.folder / "snapshot")
+    (done.folder / "items.parquet").unlink()
+    with pytest.raises(InputError, match=r"items\.parquet changed since"):
+        check_features(done.folder, ranker=shop.ranker)
 
 
 def test_releases_share_a_root_and_see_nothing_of_one_another(shop: Any, tmp_path: Path) -> None:
