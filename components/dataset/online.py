@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,6 +224,59 @@ class OnlineFeatures:
             context=self._context,
         )
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that was counted, by name: what `of_arrays` makes the same features of again."""
+        found: dict[str, NDArray[Any]] = {"items": self._items.rows, "users": self._users.rows, "price": self._price}
+        for kind, pairs in self._pairs.items():
+            for name in ("second", "starts", "seconds", "rows"):
+                found[f"{kind}.{name}"] = getattr(pairs, name)
+        for number, (_, usual) in enumerate(self._prices):
+            found[f"usual.{number}"] = usual
+        if self._near is not None:
+            near = self._near
+            found |= {"near.starts": near.starts, "near.ends": near.ends, "near.taken": near.taken}
+            for name in ("starts", "items", "similarity"):
+                found[f"nearest.{name}"] = getattr(near.nearest, name)
+        return found
+
+    @classmethod
+    def of_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], tables: FeatureTables, columns: Sequence[int] | Ints | None = None
+    ) -> Self:
+        """What `arrays` gave of features of the same tables and columns, without asking the tables again.
+
+        Raises:
+            KeyError: If an array is missing.
+        """
+        features = _chosen(tables, columns)
+        kinds = _kinds(features)
+
+        def block(kind: str, rows: Matrix) -> _Block:
+            return _Block(np.array(kinds.get(kind, []), np.int64), rows)
+
+        def pairs(kind: str) -> _Pairs:
+            parts = (arrays[f"{kind}.{name}"] for name in ("second", "starts", "seconds", "rows"))
+            return _Pairs(np.array(kinds[kind], np.int64), *parts)
+
+        near = None
+        if "covisitation" in kinds:
+            nearest = Neighbours(*(arrays[f"nearest.{name}"] for name in ("starts", "items", "similarity")))
+            places = _near_places({place: features[place] for place in kinds["covisitation"]})
+            near = _Near(places, arrays["near.starts"], arrays["near.ends"], arrays["near.taken"], nearest)
+        return cls(
+            features=features,
+            items=block("item", arrays["items"]),
+            users=block("user", arrays["users"]),
+            pairs={kind: pairs(kind) for kind in sorted(filter(_is_pair, kinds))},
+            prices=[(place, arrays[f"usual.{number}"]) for number, place in enumerate(kinds.get("price", []))],
+            price=arrays["price"],
+            near=near,
+            context=[
+                (place, features[place].attribute, _codes(tables, features[place].attribute))
+                for place in kinds.get("context", [])
+            ],
+        )
+
     @property
     def users(self) -> int:
         """How many users are laid out; their numbers are 0 .. users - 1."""
@@ -395,16 +448,20 @@ def _near(tables: FeatureTables, features: Mapping[int, Feature]) -> _Near | Non
     """Of no user."""
     if not features:
         return None
-    places: dict[str, tuple[int, ...]] = {}
-    for place, feature in features.items():
-        places[feature.attribute] = (*places.get(feature.attribute, ()), place)
     nearby = tables.nearby(tables.latest_bucket)
     nobody = np.empty(0, np.int64)
     if nearby is None:
         nearest = Neighbours(np.zeros(tables.items + 1, np.int64), np.empty(0, np.int32), np.empty(0))
     else:
         nearest = nearby.turned()
-    return _Near(places, nobody, nobody, np.empty(0, np.int32), nearest)
+    return _Near(_near_places(features), nobody, nobody, np.empty(0, np.int32), nearest)
+
+
+def _near_places(features: Mapping[int, Feature]) -> dict[str, tuple[int, ...]]:
+    places: dict[str, tuple[int, ...]] = {}
+    for place, feature in features.items():
+        places[feature.attribute] = (*places.get(feature.attribute, ()), place)
+    return places
 
 
 def _taken_by(near: _Near, tables: FeatureTables, users: range) -> _Near:

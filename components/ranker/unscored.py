@@ -126,5 +126,8 @@ def order_of_catalogue(first: Ids, *, popularity: Floats, users_of_item: Ints) -
         users_of_item: Shape (items,).
     """
     order = np.lexsort((np.arange(len(popularity)), -users_of_item, -popularity))
-    rest = order[~np.isin(order, first)]
+    # Not `isin`, which holds the interpreter's lock while it works, and others are answered meanwhile.
+    left = np.ones(len(order), dtype=np.bool_)
+    left[first] = False
+    rest = order[left[order]]
     return np.concatenate([first, rest]).astype(np.int32)

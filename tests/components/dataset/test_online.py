@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.artifacts import documents
 from components.dataset import online
+from components.dataset.laid_out import ARRAYS, DOCUMENT, open_online, save_online
 from components.dataset.lookup import FeatureTables
 from components.dataset.online import OnlineFeatures
+from components.errors import InputError
 
 
 def _worlds() -> Any:
@@ -133,6 +137,45 @@ def test_a_log_whose_last_users_did_nothing_is_laid_out_in_parts(tmp_path: Path)
         held = OnlineFeatures.of_items(tables).holding(tables, range(begin, begin + 1))
         found = held.matrix(0, np.arange(N_ITEMS, dtype=np.int32), {})
         assert differing(tables, found, by_tables(tables, begin, list(range(N_ITEMS)), {})) == []
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=happenings, boundaries=st.sampled_from([[], [24 * 7, 24 * 30]]))
+def test_what_was_laid_out_is_the_same_from_disk(rows: Rows, boundaries: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tables = build(rows, Path(folder), boundaries=[worlds.bucket_at(hour) for hour in boundaries])
+        columns = np.arange(len(tables.features) - 1, -1, -1)
+        laid = OnlineFeatures.of(tables, columns)
+        assert laid is not None
+        save_online(laid, tables, columns, Path(folder))
+        opened = open_online(Path(folder), tables, columns)
+        assert opened is not None
+        every = np.arange(-1, N_ITEMS, dtype=np.int32)
+        for user in range(-1, N_USERS):
+            for context in ({}, {"device": "phone"}):
+                assert same(opened.matrix(user, every, context), laid.matrix(user, every, context))
+
+
+def test_features_of_other_tables_or_columns_or_a_cut_file_are_not_opened(tmp_path: Path) -> None:
+    tables = build(some_rows(), tmp_path, boundaries=[])
+    columns = np.arange(len(tables.features))
+    laid = OnlineFeatures.of(tables, columns)
+    assert laid is not None
+    assert open_online(tmp_path, tables, columns) is None
+    made = save_online(laid, tables, columns, tmp_path)
+    with pytest.raises(InputError, match="laid out as of bucket"):
+        open_online(tmp_path, tables, columns[1:])
+    documents.save(replace(made, latest_bucket=1), tmp_path / DOCUMENT)
+    with pytest.raises(InputError, match="laid out as of bucket 1"):
+        open_online(tmp_path, tables, columns)
+    documents.save(replace(made, arrays={name: made.arrays[name] for name in ("items", "users")}), tmp_path / DOCUMENT)
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_online(tmp_path, tables, columns)
+    documents.save(made, tmp_path / DOCUMENT)
+    whole = (tmp_path / ARRAYS).read_bytes()
+    (tmp_path / ARRAYS).write_bytes(whole[:-64])
+    with pytest.raises(InputError, match="it ends at byte"):
+        open_online(tmp_path, tables, columns)
 
 
 def some_rows() -> Rows:
