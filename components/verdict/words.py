@@ -172,11 +172,11 @@ def _what_would_settle(more_users: int | None) -> str:
         return (
             "The estimate lies too near the bound, or too little is known, to say how many more users would settle it."
         )
-    return f"About {counted(_rounded(more_users), 'more user')} would settle it."
+    return f"About {counted(planning_figure(more_users), 'more user')} would settle it."
 
 
-def _rounded(number: int) -> int:
-    """Two significant digits: a planning figure is no more exact."""
+def planning_figure(number: int) -> int:
+    """How many more users, to two significant digits: it is no more exact."""
     size: int = 10 ** max(len(str(number)) - 2, 0)
     return -(-number // size) * size
 

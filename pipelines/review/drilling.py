@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from components.card.chapters.rules import messages
 from components.card.contract import Card
 from components.card.pictures.tracks import Mark, Tracks, tracks
 from components.card.words import ANSWERS, DASH, count, figure, interval, limits, metric, plain, segment, typeset
@@ -12,6 +12,8 @@ from components.evidence.contract import Estimate
 from components.verdict.contract import Finding, Outcome
 from components.verdict.outcomes import gravity
 from components.verdict.tracing import estimate_of, measured_on
+from components.verdict.words import planning_figure
+from pipelines.review.drawing import cut
 
 _MOST_MARKS = 24
 _WORST_FIRST = {"fail": 0, "insufficient": 1, "pass": 2}
@@ -40,7 +42,8 @@ class CriterionView:
     outcome: Outcome
     answer: str
     tone: str
-    messages: tuple[str, ...]
+    why_not: str
+    """Why it does not apply; empty where it does."""
     findings: tuple[FindingRow, ...]
     drawn: Tracks | None
     drawn_of: int
@@ -101,7 +104,7 @@ def criterion_view(card: Card, criterion: str) -> CriterionView | None:
         outcome=outcome,
         answer=ANSWERS[outcome.answer] if applies else "Does not apply",
         tone=outcome.answer if applies else "none",
-        messages=messages(outcome) if applies else (typeset(outcome.not_applicable),),
+        why_not="" if applies else typeset(outcome.not_applicable),
         findings=tuple(_row(number, finding) for number, finding in ordered),
         drawn=_drawn([finding for _, finding in known[:_MOST_MARKS]]) if len(known) > 1 else None,
         drawn_of=len(known),
@@ -165,7 +168,7 @@ def _row(number: int, finding: Finding) -> FindingRow:
         between=limits(finding),
         needed=typeset(finding.needed or plain(finding.margin)),
         users=count(finding.n_users) if finding.n_users else DASH,
-        more=f"about {count(finding.more_users)} more" if finding.more_users else "",
+        more=f"about {count(planning_figure(finding.more_users))} more" if finding.more_users else "",
         excused=typeset(finding.excused),
     )
 
@@ -192,7 +195,8 @@ def _drawn(found: list[Finding]) -> Tracks | None:
         )
         for finding in found
     ]
-    return tracks(marks, band=_band(found))
+    band = _band(found)
+    return tracks(cut(marks, keep=_edges(band)), band=band)
 
 
 def _band(found: list[Finding]) -> tuple[float, float] | None:
@@ -206,6 +210,10 @@ def _band(found: list[Finding]) -> tuple[float, float] | None:
     if finding.needed.startswith("at most"):
         return finding.margin, float("inf")
     return None
+
+
+def _edges(band: tuple[float, float] | None) -> tuple[float, ...]:
+    return tuple(edge for edge in band or () if math.isfinite(edge))
 
 
 def _facts(outcome: Outcome, finding: Finding, estimate: Estimate | None) -> tuple[Fact, ...]:
@@ -230,8 +238,9 @@ def _facts(outcome: Outcome, finding: Finding, estimate: Estimate | None) -> tup
             *(Fact(name.replace("_", " "), plain(value)) for name, value in sorted(estimate.detail.items())),
         ]
     if finding.answer == "insufficient":
-        more = f"about {count(finding.more_users)}" if finding.more_users else "unknown: more users may not settle it"
-        facts.append(Fact("More users that would settle it", more))
+        more = finding.more_users
+        text = f"about {count(planning_figure(more))}" if more else "unknown: more users may not settle it"
+        facts.append(Fact("More users that would settle it", text))
     return tuple(facts)
 
 

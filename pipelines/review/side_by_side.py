@@ -16,6 +16,7 @@ from components.evidence.contract import Estimate
 from components.ranker.contract import BASELINES, CANDIDATE, INCUMBENT
 from components.verdict.contract import Finding, Outcome, Verdict
 from components.verdict.outcomes import deciding
+from pipelines.review.drawing import cut
 
 _ORDER = ("ndcg", "map", "recall", "mrr", "hit_rate")
 """Shares in [0, 1], which can stand on one axis."""
@@ -63,7 +64,12 @@ class SideBySide:
     level: float
     rows: tuple[Row, ...]
     gates: tuple[GateRow, ...]
-    """Those that were answered otherwise for the incumbent, or whose figure moved; none where its run is not here."""
+    """Every criterion, those first that were answered otherwise; none where the incumbent's run is not here."""
+
+    @property
+    def turned(self) -> tuple[GateRow, ...]:
+        """The criteria that were answered otherwise."""
+        return tuple(row for row in self.gates if row.answer != row.rival_answer)
 
 
 def side_by_side(card: Card, rival_card: Card | None) -> SideBySide | None:
@@ -185,7 +191,8 @@ def _groups(gaps: list[Estimate], verdict: Verdict) -> Tracks | None:
         for e in worst
     ]
     band = None if bound is None else (float("-inf"), bound)
-    return tracks(marks, reference=0.0, band=band, signed=True) if marks else None
+    kept = (0.0,) if bound is None else (0.0, bound)
+    return tracks(cut(marks, keep=kept), reference=0.0, band=band, signed=True) if marks else None
 
 
 def _tone(gap: Estimate) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.approval.waivers import claimed_waivers, waiver_files
-from components.card.chapters.rules import rules, tally
+from components.card.chapters.rules import headline, rules, tally
 from components.card.chapters.waivers import sentence, standing
 from components.errors import InputError, RankgateError
 from pipelines.review.deciding import CHOICES, LONGEST_REASON
@@ -91,6 +91,7 @@ class Views:
             "shown": shown,
             "card": card,
             "stands": stands,
+            "summary": card.verdict.summary if stands.waivers else headline(card.verdict),
             "waived_sentence": sentence(stands),
             "tally": tally(card.verdict, waived),
             "age": age(card.created_at, now()),
