@@ -2,7 +2,8 @@
 
     estimate, variance   from sequential_windows (counts of moments) or sequential_users (totals of users)
     log_evidence         how much a bettor against "no harm beyond the margin" would have made; 1 / alpha is proof
-    half_width           the interval that says the same; reading it again and again does not wear it out
+    half_width           the limit that says the same; reading it again and again does not wear it out
+    width                that limit for effects about a margin and for far larger ones, whichever is known sooner
     growth_needed        how many times the information it takes until it settles
 
 An ordinary interval of 95 % that is read every five seconds excludes the truth sooner or later. Here the chance that the truth
@@ -27,6 +28,8 @@ from scipy.special import log_ndtr
 
 Floats = NDArray[np.float64]
 
+SIZES = (1.0, 8.0)
+"""Of effects, in margins, that `width` is sharpest for."""
 _ROUNDS = 12
 """Of a contraction by at least a factor of 5 each for alpha up to 0.25, by 50 at 0.05."""
 _MOST_GROWTH = 1e6
@@ -85,8 +88,23 @@ def half_width(variance: ArrayLike, *, scale: float, alpha: float) -> Floats:
     return np.where(known, u * np.sqrt(v * total) / scale, np.inf)
 
 
-def growth_needed(distance: float, variance: float, *, scale: float, alpha: float, power: float = 0.8) -> float | None:
-    """How many times the present information it would take until the limit on one side excludes the bound.
+def width(variance: ArrayLike, *, margin: float, alpha: float) -> Floats:
+    """Distance between an estimate and its limit, for effects of the size of a margin and for eight times as large ones.
+
+    A mixture over effects of one size is slow to see far larger ones: with few requests an outage would look like bad luck for
+    longer than it must. Both are asked, each with half of `alpha`, and the nearer limit holds.
+
+    Args:
+        variance: As in `half_width`.
+        margin: The smaller size of effect, above 0.
+        alpha: As in `half_width`.
+    """
+    each = [half_width(variance, scale=margin * size, alpha=alpha / len(SIZES)) for size in SIZES]
+    return np.asarray(np.minimum.reduce(each))
+
+
+def growth_needed(distance: float, variance: float, *, margin: float, alpha: float, power: float = 0.8) -> float | None:
+    """How many times the present information it would take until the limit (`width`) on one side excludes the bound.
 
     Takes the estimate for the truth, and the variance to shrink as information grows. For planning: it says how long a canary
     will be held at this traffic, not when.
@@ -94,7 +112,7 @@ def growth_needed(distance: float, variance: float, *, scale: float, alpha: floa
     Args:
         distance: Between estimate and bound, of either sign.
         variance: Of the estimate now.
-        scale: As in `log_evidence`.
+        margin: As in `width`.
         alpha: As in `half_width`.
         power: Wanted chance to be settled by then, from 0.5 to below 1.
 
@@ -105,7 +123,7 @@ def growth_needed(distance: float, variance: float, *, scale: float, alpha: floa
     Raises:
         ValueError: If an argument is out of range.
     """
-    _check(scale=scale, alpha=alpha)
+    _check(scale=margin, alpha=alpha)
     if not 0.5 <= power < 1:
         raise ValueError(f"power: found {power}; needed a probability from 0.5 to below 1, such as 0.8.")
     away = abs(distance)
@@ -115,7 +133,7 @@ def growth_needed(distance: float, variance: float, *, scale: float, alpha: floa
 
     def settled(growth: float) -> bool:
         v = variance / growth
-        return away >= float(half_width(v, scale=scale, alpha=alpha)) + luck * math.sqrt(v)
+        return away >= float(width(v, margin=margin, alpha=alpha)) + luck * math.sqrt(v)
 
     if settled(1.0):
         return 1.0

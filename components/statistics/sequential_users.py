@@ -1,6 +1,6 @@
 """Two arms, user by user: the ratio of their rates (clicks a list) with a variance between users, looked at as often as wanted.
 
-    rows (user, stratum, arm, lists, outcomes) -> Contrast -> ratio, evidence against any ratio, limits
+    rows (user, stratum, arm, lists, outcomes) -> Contrast -> ratio and limits that hold at every look
 
 The unit is the user. Whoever likes clicking clicks again tomorrow, so lists of a user are no independent trials, and a user
 who came back is more evidence about that user only. Strata are stretches in which the shares of traffic stood still (steps):
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from components.statistics.sequential import half_width, log_evidence
+from components.statistics.sequential import width
 
 Floats = NDArray[np.float64]
 
@@ -62,28 +62,20 @@ class Contrast:
         spread = square * fewest / (fewest - 1) / self.stable**2
         return spread if spread > 0 else math.inf
 
-    def log_loss_evidence(self, ratio: float, *, scale: float) -> float:
-        """Logarithm of the evidence that the canary's rate is below `ratio` times the stable arm's."""
-        return float(log_evidence(ratio - self.ratio, self.variance(ratio), scale=scale))
-
-    def log_gain_evidence(self, ratio: float, *, scale: float) -> float:
-        """Logarithm of the evidence that it is above."""
-        return float(log_evidence(self.ratio - ratio, self.variance(ratio), scale=scale))
-
-    def limits(self, *, scale: float, alpha: float) -> tuple[float, float]:
+    def limits(self, *, margin: float, alpha: float) -> tuple[float, float]:
         """Ratios that are not refuted, each side at `alpha`; (0, infinity) where little is known.
 
-        The variance is that of each candidate ratio (Fieller), so limits and evidence agree.
+        The variance is that of each candidate ratio (Fieller), as if it were the truth.
         """
         estimate = self.ratio
         if not math.isfinite(estimate) or not math.isfinite(self.variance(estimate)):
             return 0.0, math.inf
 
         def refuted(ratio: float) -> bool:
-            return abs(ratio - estimate) >= float(half_width(self.variance(ratio), scale=scale, alpha=alpha))
+            return abs(ratio - estimate) >= float(width(self.variance(ratio), margin=margin, alpha=alpha))
 
         # Far from the estimate the variance of a candidate grows as fast as its distance: look outward, from within.
-        step = float(half_width(self.variance(estimate), scale=scale, alpha=alpha))
+        step = float(width(self.variance(estimate), margin=margin, alpha=alpha))
         below = next((x for x in (estimate - step * 2**k for k in range(-1, 12)) if x > 0 and refuted(x)), None)
         above = next((x for x in (estimate + step * 2**k for k in range(-1, 12)) if x < _WIDEST and refuted(x)), None)
         low = 0.0 if below is None else _edge(refuted, below, estimate)

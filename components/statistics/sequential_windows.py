@@ -197,6 +197,10 @@ class Sums:
         )
 
 
+NOTHING = Sums()
+"""Of no window."""
+
+
 def running(scores: Scores) -> Estimates:
     """What `Sums` would say after each window, shape (windows, ...); windows without weight repeat the one before."""
     w = scores.weight

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binomtest, norm
 
-from components.statistics.sequential import growth_needed, half_width, log_evidence
+from components.statistics.sequential import growth_needed, half_width, log_evidence, width
 from components.statistics.sequential_bets import STAKES, capital, mean_limits, wagers
 from components.statistics.sequential_counts import log_excess, log_shortfall, log_split, share_limits
 from components.statistics.sequential_histograms import first_bound, quantile_estimate, quantile_limits
@@ -60,22 +60,28 @@ def test_a_brownian_motion_is_left_by_its_limits_no_more_often_than_promised() -
     assert ever.mean() > alpha / 2
 
 
+def test_a_large_effect_is_known_sooner_than_by_a_mixture_over_small_ones() -> None:
+    few, many = 1 / 10, 1 / 100_000
+    assert float(width(few, margin=0.01, alpha=0.01)) < 0.5 * float(half_width(few, scale=0.01, alpha=0.01))
+    assert float(width(many, margin=0.01, alpha=0.01)) < 1.1 * float(half_width(many, scale=0.01, alpha=0.01))
+
+
 def test_the_time_until_it_settles_is_about_right() -> None:
     rng = np.random.default_rng(3)
-    effect, scale, alpha, begun = 0.02, 0.02, 0.01, 200
-    growth = growth_needed(effect, 1 / begun, scale=scale, alpha=alpha, power=0.8)
+    effect, margin, alpha, begun = 0.02, 0.02, 0.01, 200
+    growth = growth_needed(effect, 1 / begun, margin=margin, alpha=alpha, power=0.8)
     assert growth is not None
     looks = math.ceil(begun * growth)
     means = effect + rng.standard_normal(4000) / math.sqrt(looks)
-    settled = (means - half_width(1 / looks, scale=scale, alpha=alpha) > 0).mean()
+    settled = (means - width(1 / looks, margin=margin, alpha=alpha) > 0).mean()
     assert settled == pytest.approx(0.8, abs=0.03)
 
 
 def test_what_never_settles_has_no_time() -> None:
-    assert growth_needed(0.0, 1e-4, scale=0.01, alpha=0.01) is None
-    assert growth_needed(1e-9, 1e-2, scale=0.01, alpha=0.01) is None
-    assert growth_needed(0.5, math.inf, scale=0.01, alpha=0.01) is None
-    assert growth_needed(0.5, 1e-6, scale=0.01, alpha=0.01) == 1.0
+    assert growth_needed(0.0, 1e-4, margin=0.01, alpha=0.01) is None
+    assert growth_needed(1e-9, 1e-2, margin=0.01, alpha=0.01) is None
+    assert growth_needed(0.5, math.inf, margin=0.01, alpha=0.01) is None
+    assert growth_needed(0.5, 1e-6, margin=0.01, alpha=0.01) == 1.0
 
 
 def test_a_bettor_against_a_true_bound_gains_nothing_on_average() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
-from components.statistics.sequential import half_width
+from components.statistics.sequential import width
 from components.statistics.sequential_users import Contrast, contrast
 
 
@@ -67,12 +67,13 @@ def test_rows_for_units_would_promise_too_much() -> None:
     assert by_user.variance(1.0) > 1.5 * by_row.variance(1.0)
 
 
-def test_limits_and_evidence_agree() -> None:
-    found = contrast(*_rows(np.random.default_rng(3), 3000, effect=0.8))
-    low, high = found.limits(scale=0.05, alpha=0.01)
+def test_a_limit_is_the_ratio_whose_own_variance_just_allows_it() -> None:
+    found = contrast(*_rows(np.random.default_rng(3), 20_000, effect=0.7))
+    low, high = found.limits(margin=0.05, alpha=0.01)
     assert low < found.ratio < high < 1
-    assert found.log_loss_evidence(high, scale=0.05) == pytest.approx(math.log(100), abs=1e-6)
-    assert found.log_gain_evidence(low, scale=0.05) == pytest.approx(math.log(100), abs=1e-6)
+    for limit in (low, high):
+        allowed = float(width(found.variance(limit), margin=0.05, alpha=0.01))
+        assert abs(limit - found.ratio) == pytest.approx(allowed, rel=1e-9)
 
 
 def test_alike_arms_of_users_who_return_are_called_different_no_more_often_than_promised() -> None:
@@ -84,7 +85,7 @@ def test_alike_arms_of_users_who_return_are_called_different_no_more_often_than_
         # Looked at after every tenth of the rows, so within days too.
         for end in range(user.size // 10, user.size + 1, user.size // 10):
             c = contrast(user[:end], 0 * day[:end], arm[:end], lists[:end], clicks[:end])
-            if 1.0 - c.ratio > float(half_width(c.variance(1.0), scale=0.05, alpha=alpha)):
+            if 1.0 - c.ratio > float(width(c.variance(1.0), margin=0.05, alpha=alpha)):
                 worse += 1
                 break
     assert binomtest(worse, worlds, alpha, alternative="greater").pvalue > 0.001
@@ -109,8 +110,7 @@ def test_what_returning_users_add_makes_looks_more_alike_and_so_crossings_rarer(
 def test_nothing_is_known_of_arms_without_users_or_outcomes() -> None:
     nobody = contrast([], [], [], [], [])
     assert math.isnan(nobody.ratio)
-    assert nobody.limits(scale=0.05, alpha=0.05) == (0.0, math.inf)
-    assert nobody.log_loss_evidence(0.95, scale=0.05) == 0
+    assert nobody.limits(margin=0.05, alpha=0.05) == (0.0, math.inf)
     silent = contrast([0, 1, 2, 3], [0] * 4, [True, True, False, False], [5] * 4, [1, 0, 0, 0])
     assert math.isinf(silent.variance(1.0))
 
