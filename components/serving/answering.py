@@ -3,6 +3,7 @@
     scored list of the candidates                     as asked
       none of them may be shown                    -> retrieved list, scored                   nothing_eligible
       no source names anything                     -> what is popular                          nothing_retrieved
+      a shared store did not give the user         -> scored by the release's own tables       missing_features
       too little time is left to score             -> candidates, else what is popular         deadline
       scoring raises                               -> candidates, else what is popular         failed
 
@@ -14,6 +15,7 @@ answer is empty only where nothing in the catalogue may be shown.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from components.serving.contract import (
     FAILED,
     FALLBACK,
     FALLBACKS,
+    MISSING_FEATURES,
     NOTHING_ELIGIBLE,
     NOTHING_RETRIEVED,
     UNEXPLAINED,
@@ -33,6 +36,7 @@ from components.serving.contract import (
     UNKNOWN_USER,
     Answer,
     Ask,
+    Looked,
     Place,
 )
 from components.serving.pace import Pace
@@ -50,6 +54,8 @@ Clock = Callable[[], float]
 class _Course:
     """What has happened to one ask so far."""
 
+    ranker: LoadedRanker
+    """Who knows the user best."""
     reasons: set[str]
     stages: dict[str, float]
 
@@ -132,20 +138,43 @@ class Answerer:
         user = next(iter(self._ranker.user_ids), None)
         for number in range(rounds):
             for who in (None, user):
-                yield self.answer(Ask(f"warm-{number}", who, None, 20))
-                yield self.answer(Ask(f"warm-{number}", who, items, 20))
+                for looked in self._ways(who):
+                    yield self.answer(Ask(f"warm-{number}", who, None, 20), looked)
+                    yield self.answer(Ask(f"warm-{number}", who, items, 20), looked)
         yield self.answer(Ask("warm", user, items[:5], 5, explain=True))
 
-    def answer(self, ask: Ask) -> Answer:
+    def _ways(self, user_id: str | None) -> list[Looked | None]:
+        """How the first user, or a visitor, may be known."""
+        if user_id is None or not self._ranker.users_elsewhere:
+            return [None]
+        ((_, user),) = self._ranker.stored_users(range(1))
+        return [Looked(user, "", 0.0), Looked(None, "warm", 0.0)]
+
+    def spare(self, ask: Ask) -> float:
+        """Seconds that the deadline leaves beside scoring, for whatever has to be done before; infinite without one."""
+        if ask.deadline is None:
+            return math.inf
+        return ask.deadline - self._clock() - self._pace.needed(_kind(ask.candidates, slow=False))
+
+    def answer(self, ask: Ask, looked: Looked | None = None) -> Answer:
         """The list to show, by the first rung of the ladder that holds.
+
+        Args:
+            ask: What is asked.
+            looked: What a shared store said of the user; None where it was not asked.
 
         Raises:
             FaultyInputError: If the ask has `faults`; nothing else is raised.
         """
         if faults := self.faults(ask):
             raise FaultyInputError(f"request {ask.request_id}", faults)
-        course = _Course(set(), {})
-        if ask.user_id is not None and not self._ranker.knows_user(ask.user_id):
+        course = _Course(self._ranker, set(), {})
+        if looked is not None:
+            course.ranker = self._knowing(ask, looked)
+            course.stages["store"] = looked.seconds
+            if course.ranker is self._ranker:
+                course.reasons.add(MISSING_FEATURES)
+        elif ask.user_id is not None and not self._ranker.knows_user(ask.user_id):
             course.reasons.add(UNKNOWN_USER)
         if ask.candidates is not None and not self._ranker.knows_items(ask.candidates):
             course.reasons.add(UNKNOWN_ITEMS)
@@ -163,20 +192,31 @@ class Answerer:
         if not ask.explain:
             return answer
         began = self._clock()
-        parts = list(self.explanations(ask, answer))
+        parts = list(self.explanations(ask, answer, looked))
         return explained(answer, parts, seconds=self._clock() - began)
 
-    def explanations(self, ask: Ask, answer: Answer) -> Iterator[tuple[Explanation, ...]]:
+    def _knowing(self, ask: Ask, looked: Looked | None) -> LoadedRanker:
+        """The ranker that knows the user as the store does; the one that has its own tables where that is not to be had."""
+        if looked is None or looked.user is None or ask.user_id is None:
+            return self._ranker
+        try:
+            return self._ranker.knowing(ask.user_id, looked.user)
+        except Exception:
+            _LOG.exception("a stored user does not fit", extra={"request_id": ask.request_id})
+            return self._ranker
+
+    def explanations(self, ask: Ask, answer: Answer, looked: Looked | None = None) -> Iterator[tuple[Explanation, ...]]:
         """Why each place has its score, a few places at a time: shares of scores cost a hundred times what scores do.
 
         Ends early where a score is not the model's, or where explaining fails.
         """
         if any(place.source == FALLBACK for place in answer.places):
             return
+        ranker = self._knowing(ask, looked)
         for begin in range(0, len(answer.places), _EXPLAINED_TOGETHER):
             items = [place.item_id for place in answer.places[begin : begin + _EXPLAINED_TOGETHER]]
             try:
-                part = self._ranker.explain(ask.user_id, items, context=ask.context)
+                part = ranker.explain(ask.user_id, items, context=ask.context)
             except Exception:
                 _LOG.exception("explaining failed", extra={"request_id": ask.request_id})
                 return
@@ -197,14 +237,14 @@ class Answerer:
 
     def _shown(self, ask: Ask, candidates: Sequence[str] | None, course: _Course) -> tuple[Place, ...] | None:
         """The model's list of these candidates; None where there was no time for it, or where it failed."""
-        kind: Hashable = (candidates is None, 0 if candidates is None else len(candidates).bit_length())
+        kind = _kind(candidates, slow=MISSING_FEATURES in course.reasons)
         if not self._in_time(ask, kind):
             course.reasons.add(DEADLINE)
             return None
         watch = _Watch(self._clock, course.stages)
         began = watch.last
         try:
-            shown = self._ranker.show(
+            shown = course.ranker.show(
                 ask.user_id,
                 candidates,
                 k=ask.k,
@@ -261,6 +301,11 @@ def explained(answer: Answer, parts: Iterable[Sequence[Explanation]], *, seconds
         fallbacks=answer.fallbacks if whole else _ordered({*answer.fallbacks, UNEXPLAINED}),
         stages={**answer.stages, "explain": seconds},
     )
+
+
+def _kind(candidates: Sequence[str] | None, *, slow: bool) -> Hashable:
+    """What asks take about equally long; `slow` is without features that are laid out."""
+    return candidates is None, 0 if candidates is None else len(candidates).bit_length(), slow
 
 
 def _ordered(reasons: Collection[str]) -> tuple[str, ...]:

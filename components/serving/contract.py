@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from components.ranker.contract import Explanation
 from components.ranker.contract import Place as Place  # noqa: PLC0414 (a part of this contract too)
+from components.ranker.stored_users import StoredUser
 
 SCHEMA_VERSION = 1
 """Of `Exposure`, the only thing of this room that is kept."""
@@ -44,7 +45,7 @@ UNSCORED = frozenset({NOTHING_RETRIEVED, DEADLINE, FAILED})
 FALLBACK = "fallback"
 """Source of a place that no model ordered; others are `ranker.scoring.GIVEN` and `ranker.candidates.index.SOURCES`."""
 
-STAGES = ("retrieve", "features", "score", "rerank", "explain", "fallback")
+STAGES = ("store", "retrieve", "features", "score", "rerank", "explain", "fallback")
 """Every stage whose seconds an answer may tell."""
 
 
@@ -70,6 +71,17 @@ class Ask:
     explain: bool = False
     explore: bool = True
     """Whether the exploration slot may draw; callers that gave no key of their own could not join its outcome to the draw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a shared store said of a user whom the ranker knows."""
+
+    user: StoredUser | None
+    reason: str
+    """Why there is none, a key of `shared_store.REASONS`; empty where there is."""
+    seconds: float
+    """That asking took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,7 +271,7 @@ def test_stages_are_told_in_seconds_and_cover_what_scoring_took(ranker: LoadedRa
     late = held.answer(ask(explain=True, deadline=0.0))
     assert late.stages == {"fallback": 1.0, "explain": 1.0}
     assert held.answer(ask(ranker.item_ids[:9], explain=True)).stages == {**given.stages, "explain": 1.0}
-    assert set(retrieved.stages) | {"explain", "fallback"} == set(STAGES)
+    assert set(retrieved.stages) | {"store", "explain", "fallback"} == set(STAGES)
 
 
 def test_explanations_stand_one_a_place_and_are_those_of_the_ranker(shop: Answerer, ranker: LoadedRanker) -> None:
