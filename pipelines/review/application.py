@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp
 
 from components.errors import BlockedError, NotApprovedError, RankgateError
@@ -90,7 +90,7 @@ def review_application(desk: Desk, secrets_: Secrets, *, port: int) -> ASGIApp:
         Route("/static/{name}", static),
     ]
     application = Starlette(
-        routes=[Mount(f"/{secrets_.folder}", routes=routes)],
+        routes=[Mount(f"/{secrets_.folder}", app=Router(routes, redirect_slashes=False))],
         exception_handlers={RankgateError: refused, 404: lambda request, error: _absent(views)},  # noqa: ARG005
     )
     return Gate(application, secrets_, port=port)
