@@ -81,6 +81,8 @@ class Answering:
         serving.exposures = log_of(os.environ) if release else None
         if release and (settings := FeatureSettings.of(os.environ)):
             self._begin_with_published(settings, release, ranker)
+        if ranker.users_elsewhere:
+            self._share()
         # What has been loaded stays: without this the collector walks through all of it again and again.
         gc.collect()
         gc.freeze()
@@ -95,6 +97,16 @@ class Answering:
         self._refreshing = Refreshing(self.desk.serving, watch, poll_seconds=settings.poll_seconds)
         self._refreshing.first()
 
+    def _share(self) -> None:
+        """Users come from a shared store: the one of the features in service, whichever these are by then."""
+        from components.serving.shared_store import store_of
+        from components.serving.shared_store_metrics import StoreMetrics
+
+        serving = self.desk.serving
+        if (store := store_of(os.environ, wanted=lambda: serving.opened().ranker.user_set)) is not None:
+            serving.store = store
+            serving.registry.register(StoreMetrics(store.state))
+
     @bentoml.on_startup
     async def ending(self) -> None:
         """Within the server's loop, which has its handlers by now."""
@@ -105,12 +117,16 @@ class Answering:
         drain_on_sigterm(self.desk.serving, self._drain)
         if self._refreshing is not None:
             self._refreshing.begin()
+        if self.desk.serving.store is not None:
+            self.desk.serving.store.start()
 
     @bentoml.on_shutdown
-    def ended(self) -> None:
+    async def ended(self) -> None:
         """After the last answer."""
         if self._refreshing is not None:
             self._refreshing.end()
+        if self.desk.serving.store is not None:
+            await self.desk.serving.store.close()
         if self.desk.serving.exposures is not None:
             self.desk.serving.exposures.close()
         if self.desk.serving.traces is not None:

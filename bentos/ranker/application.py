@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -49,7 +49,7 @@ from bentos.ranker.serving import EXPLAINED, Serving
 from bentos.ranker.writing import json_bytes, list_bytes, reasons_bytes
 from components.errors import Fault, FaultyInputError
 from components.serving.answering import Answerer, explained
-from components.serving.contract import Answer, Ask
+from components.serving.contract import Answer, Ask, Looked
 from components.serving.metrics import OTHER, exposition
 
 _LOG = logging.getLogger("rankgate.serving")
@@ -167,7 +167,9 @@ class Application:
         ask = ask_of(request, candidates, deadline_of(request.deadline_ms, headers, arrived))
         # What has arrived meanwhile gets its moment of arrival before this is worked on, not after.
         await asyncio.sleep(0)
-        answer = self._show(self._serving.opened(), ask)
+        answerer = self._serving.opened()
+        looked = await self._looked(answerer, [ask]) if self._serving.store else {}
+        answer = self._show(answerer, ask, looked)
         return _Reply(list_bytes(answer), answers=(answer,))
 
     async def _batch(self, scope: Message, receive: Receive) -> _Reply:
@@ -182,11 +184,12 @@ class Application:
         for place, ask in enumerate(asks):
             if faults := answerer.faults(ask):
                 raise RefusedError(400, *(replace(fault, where=f"requests.{place}.{fault.where}") for fault in faults))
+        looked = await self._looked(answerer, asks) if self._serving.store else {}
         answers, lists = [], []
         for ask in asks:
             # Others are answered between the requests of a batch.
             await asyncio.sleep(0)
-            answers.append(self._show(answerer, ask))
+            answers.append(self._show(answerer, ask, looked))
             lists.append(list_bytes(answers[-1]))
         return _Reply(b'{"answers":[%b]}' % b",".join(lists), answers=tuple(answers))
 
@@ -207,9 +210,10 @@ class Application:
         await asyncio.sleep(0)
         # The one that made the list also says why, whatever is swapped in meanwhile.
         answerer = self._serving.opened()
-        answer = _answer(answerer, ask)
+        looked = await self._looked(answerer, [ask]) if self._serving.store else {}
+        answer = _answer(answerer, ask, looked)
         began, parts = time.monotonic(), []
-        for part in answerer.explanations(ask, answer):
+        for part in answerer.explanations(ask, answer, looked.get(ask.user_id or "")):
             parts.append(part)
             # Others are answered between some items and the next: fifty take some 30 ms.
             await asyncio.sleep(0)
@@ -217,10 +221,17 @@ class Application:
         self._serving.metrics.observe(ask, answer, sum(answer.stages.values()))
         return _Reply(reasons_bytes(answer, request.most), answers=(answer,))
 
-    def _show(self, answerer: Answerer, ask: Ask) -> Answer:
+    async def _looked(self, answerer: Answerer, asks: Sequence[Ask]) -> Mapping[str, Looked]:
+        """What a shared store says of the users, by their ids; nobody waits longer than their deadlines leave beside scoring."""
+        if self._serving.store is None:
+            return {}
+        spare = min(map(answerer.spare, asks))
+        return await self._serving.store.users(answerer.ranker, [ask.user_id for ask in asks], seconds=spare)
+
+    def _show(self, answerer: Answerer, ask: Ask, looked: Mapping[str, Looked]) -> Answer:
         """Answer with a list that somebody will see."""
         began = time.monotonic()
-        answer = _answer(answerer, ask)
+        answer = _answer(answerer, ask, looked)
         self._serving.metrics.observe(ask, answer, time.monotonic() - began)
         if self._serving.exposures is not None:
             self._serving.exposures.offer(ask, answer, datetime.now(UTC))
@@ -266,9 +277,9 @@ class Application:
         return _Reply(self._serving.document())
 
 
-def _answer(answerer: Answerer, ask: Ask) -> Answer:
+def _answer(answerer: Answerer, ask: Ask, looked: Mapping[str, Looked]) -> Answer:
     try:
-        return answerer.answer(ask)
+        return answerer.answer(ask, looked.get(ask.user_id or ""))
     except FaultyInputError as error:
         # What only the ranker can know to be wrong, such as a context that it was not trained with.
         raise RefusedError(400, *error.faults) from error

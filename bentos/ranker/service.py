@@ -24,8 +24,9 @@ class RankerService(Answering):
 
     def __init__(self) -> None:
         from components.package.release import open_release
+        from components.serving.shared_store_address import ADDRESS_VARIABLE
 
         place = Path(os.environ.get("RANKGATE_RELEASE", _DEFAULT_RELEASE))
         # One thread a request: more of them only contend (see the xgboost notes in docs/decisions).
-        served = open_release(place, threads=1)
+        served = open_release(place, threads=1, users_elsewhere=bool(os.environ.get(ADDRESS_VARIABLE)))
         self.open(served.ranker, served.release)

@@ -20,6 +20,7 @@ from components.serving.traces import Traces
 
 if TYPE_CHECKING:
     from components.serving.features import FeatureWatch
+    from components.serving.shared_store import SharedStore
 
 EXPLAINED = "explain"
 """Where metrics count lists that nobody is shown."""
@@ -35,6 +36,7 @@ class Serving:
         self.access = AccessLog(0)
         self.traces: Traces | None = None
         self.features: FeatureWatch | None = None
+        self.store: SharedStore | None = None
         self.ready = False
         self.draining = False
         self.count_by(())

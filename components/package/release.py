@@ -29,8 +29,13 @@ class ServedRelease:
     ranker: LoadedRanker
 
 
-def open_release(place: Path, *, threads: int) -> ServedRelease:
+def open_release(place: Path, *, threads: int, users_elsewhere: bool = False) -> ServedRelease:
     """Open the release at `place` after comparing every byte of its ranker with the approval.
+
+    Args:
+        place: Its folder.
+        threads: As `LoadedRanker.open`.
+        users_elsewhere: As `LoadedRanker.open`.
 
     Raises:
         InputError: If a file is missing or unreadable.
@@ -47,4 +52,5 @@ def open_release(place: Path, *, threads: int) -> ServedRelease:
             f"release {release.digest[:12]}: its ranker has digest {found[:12]}; "
             f"needed the approved {release.approval.ranker[:12]}. Package the run again."
         )
-    return ServedRelease(release=release, ranker=LoadedRanker.open(place / RANKER_FOLDER, threads=threads))
+    ranker = LoadedRanker.open(place / RANKER_FOLDER, threads=threads, users_elsewhere=users_elsewhere)
+    return ServedRelease(release=release, ranker=ranker)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,12 +25,15 @@ DIGEST = "be" * 32
 
 
 @contextmanager
-def released(ranker: Path, *, exposures: Path | None = None) -> Iterator[Server]:
+def released(
+    ranker: Path, *, exposures: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """The service of a release of this ranker, ready; ended with all of its processes.
 
     Args:
         ranker: The ranker's folder; it is copied.
         exposures: Where what is shown is logged; a folder that does not outlive the service without it.
+        variables: More of the service's environment.
 
     Raises:
         DidNotStartError: If it does not get ready.
@@ -46,6 +49,7 @@ def released(ranker: Path, *, exposures: Path | None = None) -> Iterator[Server]
             "BENTOML_DO_NOT_TRACK": "true",
             "BENTOML_HOME": str(home),
             "PYTHONPATH": str(REPOSITORY),
+            **(variables or {}),
         }
         words = ["-m", "bentoml", "serve", "bentos.ranker.service:RankerService", "--host", "127.0.0.1"]
         with started(
