@@ -12,6 +12,7 @@ import click
 
 from components.artifacts import documents
 from components.errors import InputError
+from pipelines.cli.features_share import share
 from pipelines.cli.options import json_option
 from pipelines.runs import Home
 
@@ -173,5 +174,7 @@ def _moment(said: str | None) -> datetime | None:
         raise InputError(f"--as-of: found {said!r} without a zone; needed one, such as 2026-05-10T00:00:00Z.")
     return found
 
+
+features.add_command(share)
 
 COMMANDS = {"features": features}
