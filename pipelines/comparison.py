@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.artifacts import documents
+from components.card.contract import Card, Description
+from components.errors import InputError
 from components.evidence.contract import Estimate, Evidence
 from components.verdict.contract import Verdict
 from pipelines.runs import Run
@@ -46,6 +48,22 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         figures=tuple(_figures(_estimates(first), _estimates(second))),
         answers=tuple(_answers(_decided(first), _decided(second))),
     )
+
+
+def described(run: Run) -> Description | None:
+    """A run in names and words, for the change log of one that it is the incumbent of; None where it cannot be read.
+
+    Waivers change nothing of it: a card that was written anew tells the same.
+    """
+    from components.card.describing import describe_card
+    from components.verdict.freezing import open_frozen
+
+    try:
+        card = documents.load(Card, run.artifact("card") / "card.json")
+        policy = open_frozen(run.artifact("policy"))[1]
+    except InputError:
+        return None
+    return describe_card(card, policy)
 
 
 def _row(name: str, first: str, second: str) -> ComparisonRow:

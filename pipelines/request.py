@@ -14,8 +14,10 @@ from typing import Any
 
 from components.artifacts.digests import digest_file, digest_json
 from components.artifacts.documents import as_json
+from components.card.contract import Description
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 knew nothing of the incumbent but its ranker, and took what the ranker is for from the dataset contract."""
 
 _LIBRARIES = (
     "duckdb",
@@ -52,7 +54,8 @@ class RunRequest:
     threads: int
     code: str
     libraries: dict[str, str]
-    purpose: dict[str, str]
+    before: Description | None
+    """What the incumbent's run was made of, for the change log; None for a first release, or where it cannot be read."""
     submitted_by: str
     asked_at: str
     """ISO 8601, UTC."""
@@ -111,6 +114,7 @@ def make_request(
     *,
     incumbent: str = "",
     incumbent_run: str = "",
+    before: Description | None = None,
     seed: int = 0,
     threads: int = 2,
     submitted_by: str = "",
@@ -150,7 +154,7 @@ def make_request(
         threads=threads,
         code=code_digest(),
         libraries=library_versions(),
-        purpose={"owner": contract.owner, "intended_use": contract.description},
+        before=before,
         submitted_by=submitted_by or default_submitter(),
         asked_at=now.isoformat(),
     )
@@ -169,7 +173,7 @@ def pipeline_arguments(request: RunRequest, *, incumbent: str) -> dict[str, Any]
             "created_at": request.asked_at,
             "submitted_by": request.submitted_by,
             "incumbent": request.incumbent,
-            "purpose": request.purpose,
+            "before": as_json(request.before) if request.before else {},
             "libraries": request.libraries,
         },
         "sources": request.sources,

@@ -8,6 +8,7 @@ from components.artifacts import documents
 from components.artifacts.files import write_atomically
 from components.card.chapters.calibration import calibration
 from components.card.chapters.certainty import certainty
+from components.card.chapters.changes import changes
 from components.card.chapters.data import data
 from components.card.chapters.drift import drift
 from components.card.chapters.glossary import GLOSSARY
@@ -17,16 +18,24 @@ from components.card.chapters.limits import limitations
 from components.card.chapters.model import model
 from components.card.chapters.providers import providers
 from components.card.chapters.proxies import proxies
+from components.card.chapters.purpose import risks, told
 from components.card.chapters.quality import quality
 from components.card.chapters.rules import headline, rules, tally
 from components.card.chapters.serving import serving
 from components.card.chapters.waivers import sentence, standing
-from components.card.contract import SCHEMA_VERSION, Card, Purpose
+from components.card.contract import SCHEMA_VERSION, Card
+from components.card.describing import describe, differences
+from components.card.fields import unwritten
 from components.card.front_matter import front_matter
+from components.card.obligations import obligations
 from components.card.pages import html_page, markdown_page
 from components.card.parts import Section
 from components.card.sources import EVIDENCE_ROLES, CardSources, Opened, open_sources
 from components.card.words import NOT_WRITTEN, count, moment, short
+
+_TITLES = {"verdict": "Verdict", "limits": "Limits", "purpose": "Purpose", "lineage": "Lineage", "decide": "Decide",
+           "glossary": "Glossary"}  # fmt: skip
+"""Titles of the sections that the templates lay out themselves."""
 
 __all__ = ["EVIDENCE_ROLES", "CardSources", "write_card"]
 
@@ -42,13 +51,22 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
         InputError: If a manifest or the verdict cannot be read. Missing evidence does not stop a card: it says so.
     """
     opened = open_sources(sources)
+    frozen = opened.verdict.policy
+    now = describe(
+        sources.run, sources.lineage, opened.snapshot, opened.dataset, opened.ranker, opened.policy, opened.purpose,
+        label=f"{frozen.name}@{frozen.version}", libraries=sources.libraries,
+    )  # fmt: skip
+    found = differences(sources.before, now) if sources.before else ()
+    first, *others = sections(opened)
+    # After the figures of the whole: what came of it is read before what was done.
+    shown = (first, changes(opened, found, sources.before, now), *others)
     card = Card(
         schema_version=SCHEMA_VERSION,
         run=sources.run,
         name=opened.dataset.name,
         created_at=sources.created_at,
         submitted_by=sources.submitted_by,
-        purpose=sources.purpose,
+        purpose=opened.purpose,
         snapshot=opened.snapshot,
         dataset=opened.dataset,
         ranker=opened.ranker,
@@ -57,9 +75,14 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
         verdict=opened.verdict,
         lineage=sources.lineage,
         libraries=dict(sorted(sources.libraries.items())),
+        limits=limitations(opened),
+        changes=found,
+        before=sources.before,
+        unwritten=unwritten(opened.purpose, submitted_by=sources.submitted_by),
+        obligations=obligations(opened.purpose, unmeasured={held.id for held in shown if not held.measured}),
         waivers=sources.waivers,
     )
-    values = _values(card, opened, sections(opened))
+    values = _values(card, opened, shown)
     write_atomically(out / "card.html", html_page(values).encode())
     write_atomically(out / "card.md", markdown_page(values, front_matter(card, opened)).encode())
     documents.save(card, out / "card.json")
@@ -90,27 +113,15 @@ def _values(card: Card, opened: Opened, shown: tuple[Section, ...]) -> dict[str,
         "catalogue": count(card.rankings.catalogue),
         "rules": rules(card.verdict, waived),
         "sections": shown,
-        "limits": limitations(opened),
+        "laws": tuple(dict.fromkeys(obligation.law for obligation in card.obligations)),
+        "titles": {held.id: held.title for held in shown} | _TITLES,
         "not_written": NOT_WRITTEN,
-        "description": opened.contract.description,
-        "purpose": _purpose(card.purpose, opened.contract.owner),
+        "purpose": told(opened),
+        "risks": risks(opened),
         "lineage": _lineage(card),
         "evidence_files": tuple(sorted(card.verdict.evidence.items())),
         "glossary": GLOSSARY,
     }
-
-
-def _purpose(told: Purpose, owner: str) -> tuple[tuple[str, str], ...]:
-    """What the team says, in the order a reviewer asks; the data's owner stands in for a missing owner."""
-    return (
-        ("Owner", told.owner or owner),
-        ("Intended use", told.intended_use),
-        ("Out of scope", told.out_of_scope),
-        ("Where it is shown", told.surfaces),
-        ("Main parameters, as the team tells users", told.main_parameters),
-        ("Foreseeable harm, and what is done about it", told.risks),
-        ("Human oversight, canary and way back", told.oversight),
-    )
 
 
 def _lineage(card: Card) -> tuple[tuple[str, str], ...]:

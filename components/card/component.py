@@ -35,7 +35,7 @@ def write_card(
         serving_evidence: Evidence for servability.
         policy: The frozen policy.
         verdict: The verdict.
-        facts: What only the run knows: its name, who asked and when, the incumbent, the team's purpose.
+        facts: What only the run knows: its name, who asked and when, the incumbent and what that was made of.
         code: Digest of the installed rankgate.
         card: The card as HTML, Markdown and JSON.
         page: The card's HTML once more, where the Kubeflow page shows it.

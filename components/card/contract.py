@@ -10,14 +10,16 @@ A card is a directory:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from components.dataset.contract import Dataset
 from components.events.contract import Snapshot
 from components.evidence.contract import Evidence
 from components.ranker.contract import Ranker, Rankings
-from components.verdict.contract import Verdict
+from components.verdict.contract import Purpose, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 knew no change log, no table of what the law asks for, and less of the team's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,71 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
-    """What the team says of its model; empty strings are shown as not yet written."""
+class Description:
+    """A run in names and words that can be laid beside another run's: what a change log is made from."""
 
-    intended_use: str
-    out_of_scope: str
-    surfaces: str
-    main_parameters: str
-    risks: str
-    oversight: str
-    owner: str
+    run: str
+    digests: dict[str, str]
+    """sha256 of ranker, dataset, snapshot, policy, verdict and code."""
+    data: dict[str, str]
+    """The log's window and counts."""
+    settings: dict[str, str]
+    """How it was trained, by name."""
+    features: dict[str, str]
+    """What each feature is made of, by its name."""
+    weights: dict[str, float]
+    """Share of the model's gain, by feature."""
+    lists: tuple[str, ...]
+    """Where candidates come from and what is done to a list, a sentence a rule."""
+    policy: str
+    """Name and version."""
+    rules: dict[str, str]
+    """What each criterion asks for, by its id; empty where the policy cannot be read."""
+    libraries: dict[str, str]
+    purpose: Purpose
+
+
+ChangeKind = Literal["data", "settings", "features", "weights", "lists", "policy", "libraries", "purpose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that is not as it was with the incumbent; an empty side is one where it is not there at all."""
+
+    kind: ChangeKind
+    what: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """A field of the card that is still empty."""
+
+    key: str
+    """Key of model-card.yaml; the file that holds it where another than the team fills it."""
+    label: str
+    who: str
+    """Who fills it."""
+    asked: str
+    """Who asks for it, and why."""
+
+
+Coverage = Literal["here", "partly", "not covered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """One point of a law on documentation or transparency, and where the card answers it. Information, no legal advice."""
+
+    law: str
+    point: str
+    asks: str
+    coverage: Coverage
+    where: tuple[str, ...]
+    """Ids of the card's sections."""
+    words: str
+    """What of it is told there, and what is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +141,13 @@ class Card:
     verdict: Verdict
     lineage: Lineage
     libraries: dict[str, str]
+    limits: tuple[str, ...]
+    """What must not be concluded."""
+    changes: tuple[Change, ...]
+    """Against `before`; empty for a first release."""
+    before: Description | None
+    """The incumbent, where its run was at hand; None for a first release."""
+    unwritten: tuple[Unwritten, ...]
+    obligations: tuple[Obligation, ...]
     waivers: tuple[Waived, ...] = ()
     """Ordered by criterion; the verdict's own words stay as they are."""

@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.artifacts import documents
-from components.card.contract import Lineage, Purpose, Waived
+from components.artifacts.digests import canonical_json
+from components.card.contract import Description, Lineage, Waived
 from components.dataset.contract import Dataset
 from components.errors import InputError
 from components.events.contract import DatasetContract, Snapshot
 from components.evidence.contract import QUESTIONS, Evidence
 from components.ranker.contract import Ranker, Rankings
-from components.verdict.contract import Verdict
+from components.verdict.contract import Purpose, Verdict
 from components.verdict.freezing import open_frozen
+from components.verdict.model_card import read_purpose
 from components.verdict.policy import Policy
 
 EVIDENCE_ROLES = ("ranking", "groups", "features", "serving")
@@ -37,7 +39,8 @@ class CardSources:
     verdict: Path
     evidence: tuple[Path, ...]
     lineage: Lineage
-    purpose: Purpose
+    before: Description | None
+    """The incumbent; None for a first release, or where its run was not at hand."""
     run: str
     created_at: str
     """ISO 8601, UTC."""
@@ -57,8 +60,7 @@ class CardSources:
         **places: Path,
     ) -> Self:
         """From a pipeline step's inputs: folders by role, their digests, and the run's facts."""
-        told = facts["purpose"]
-        purpose = Purpose(**{name: str(told.get(name, "")) for name in Purpose.__dataclass_fields__})
+        before = facts.get("before")
         lineage = Lineage(
             request=facts["request"],
             code=code,
@@ -75,7 +77,7 @@ class CardSources:
             **places,
             evidence=evidence,
             lineage=lineage,
-            purpose=purpose,
+            before=documents.parse(Description, canonical_json(before), subject="the incumbent") if before else None,
             run=facts["run"],
             created_at=facts["created_at"],
             submitted_by=facts["submitted_by"],
@@ -96,6 +98,8 @@ class Opened:
     verdict: Verdict
     policy: Policy | None
     """The rules as they were frozen; None where they cannot be read: the verdict was decided by them, the card asks again."""
+    purpose: Purpose
+    """What the team said when the rules were frozen."""
     evidence: dict[str, Evidence]
     tables: dict[str, list[dict[str, Any]]]
     """Rows of each table that evidence names, as `question.table`."""
@@ -127,24 +131,28 @@ def open_sources(sources: CardSources) -> Opened:
             for name, file in evidence[question].tables.items():
                 if f"{question}.{name}" in _READ_TABLES and (rows := _rows(folder / file)) is not None:
                     tables[f"{question}.{name}"] = rows
+    dataset = documents.load(Dataset, sources.dataset / "dataset.json")
+    policy, purpose = _frozen(sources.policy, dataset.name)
     return Opened(
         contract=documents.load(DatasetContract, sources.snapshot / "contract.json"),
         snapshot=documents.load(Snapshot, sources.snapshot / "snapshot.json"),
-        dataset=documents.load(Dataset, sources.dataset / "dataset.json"),
+        dataset=dataset,
         ranker=documents.load(Ranker, sources.ranker / "ranker.json"),
         rankings=documents.load(Rankings, sources.rankings / "rankings.json"),
         verdict=documents.load(Verdict, sources.verdict / "verdict.json"),
-        policy=_policy(sources.policy),
+        policy=policy,
+        purpose=purpose,
         evidence=evidence,
         tables=tables,
     )
 
 
-def _policy(place: Path) -> Policy | None:
+def _frozen(place: Path, dataset: str) -> tuple[Policy | None, Purpose]:
+    """The rules and the team's words, where they are still those that were frozen."""
     try:
-        return open_frozen(place)[1]
+        return open_frozen(place)[1], read_purpose(place, dataset)
     except InputError:
-        return None
+        return None, Purpose()
 
 
 def _rows(file: Path) -> list[dict[str, Any]] | None:

@@ -15,6 +15,7 @@ from components.artifacts import documents
 from components.verdict.contract import Verdict
 from components.verdict.outcomes import is_waivable
 from pipelines.cli.options import find_policy, json_option, policy_option
+from pipelines.comparison import described
 from pipelines.local import raise_outcome, run_locally
 from pipelines.request import RunRequest, make_request
 from pipelines.runs import Home, Run
@@ -105,16 +106,18 @@ def demo(
 def _request(
     home: Home, contract: Path, policy: Path, incumbent: str | None, seed: int, threads: int, submitter: str | None
 ) -> RunRequest:
-    digest, name = "", ""
+    digest, name, before = "", "", None
     if incumbent:
         incumbent_run = home.find(incumbent)
         incumbent_run.artifact("ranker")
         digest, name = incumbent_run.artifact_digests()["ranker"], incumbent_run.name
+        before = described(incumbent_run)
     return make_request(
         contract,
         policy,
         incumbent=digest,
         incumbent_run=name,
+        before=before,
         seed=seed,
         threads=threads,
         submitted_by=submitter or "",

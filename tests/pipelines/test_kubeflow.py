@@ -53,7 +53,7 @@ def _request(path: str = "s3://bucket/events.parquet") -> RunRequest:
         threads=2,
         code="c" * 64,
         libraries={},
-        purpose={},
+        before=None,
         submitted_by="ada",
         asked_at="2026-01-02T00:00:00+00:00",
     )

@@ -31,7 +31,7 @@ def _request(name: str = "shop", asked_at: str = "2026-01-02T00:00:00+00:00", **
         threads=2,
         code="c" * 64,
         libraries={},
-        purpose={},
+        before=None,
         submitted_by="ada",
         asked_at=asked_at,
     )

@@ -61,7 +61,7 @@ def run(home: Home, tmp_path: Path) -> Run:
     request = RunRequest(
         schema_version=SCHEMA_VERSION, name="shop", contract="{}", policy_files={}, sources={},
         as_of=NOON.isoformat(), as_of_is_declared=True, incumbent="", incumbent_run="", seed=0, threads=1,
-        code="c" * 64, libraries={}, purpose={}, submitted_by="sam", asked_at=NOON.isoformat(),
+        code="c" * 64, libraries={}, before=None, submitted_by="sam", asked_at=NOON.isoformat(),
     )  # fmt: skip
     held = home.run_at(request.run)
     documents.save(request, held.folder / "request.json")

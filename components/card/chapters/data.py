@@ -45,7 +45,11 @@ def _rights(opened: Opened) -> tuple[str, ...]:
         if contract.retention
         else "Retention: the dataset contract declares no limit."
     )
-    return told, kept
+    gone = (
+        "Deletions: every run reads the team’s tables anew, so whoever was deleted there is in no later snapshot; a snapshot "
+        "that was taken before keeps them for as long as its run is kept."
+    )
+    return told, kept, gone
 
 
 def _length(span: timedelta) -> str:

@@ -73,4 +73,6 @@ def _of_any(opened: Opened) -> tuple[str, ...]:
     return (
         f"All figures are of requests of the past, {counted(opened.rankings.test_requests, 'request')} of one stretch of time. "
         "What users do with lists they have not seen, only a canary can tell.",
+        "A gap within the policy’s margin is no proof of equal treatment: it says that a larger gap is ruled out, for the users "
+        "and the time measured here. Nor is a ratio above four fifths: it is information, whatever the policy makes of it.",
     )

@@ -18,11 +18,12 @@ from components.approval.envelope import seal
 from components.approval.keys import new_key, open_signer
 from components.artifacts import documents
 from components.artifacts.digests import canonical_json, digest_file, digest_tree
-from components.card.contract import Card, Lineage, Purpose
+from components.card.contract import SCHEMA_VERSION as CARD_VERSION
+from components.card.contract import Card, Lineage
 from components.dataset.contract import Dataset
 from components.events.contract import Snapshot
 from components.ranker.contract import Ranker, Rankings, RerankRules
-from components.verdict.contract import Finding, FrozenPolicy, Outcome, Verdict
+from components.verdict.contract import Finding, FrozenPolicy, Outcome, Purpose, Verdict
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = "demo-shop-0123456789"
@@ -163,12 +164,12 @@ def lineage(run: FinishedRun) -> Lineage:
 
 def _card(run: FinishedRun, verdict: Verdict, submitted_by: str) -> Card:
     return Card(
-        schema_version=1,
+        schema_version=CARD_VERSION,
         run=run.name,
         name="demo-shop",
         created_at=NOON.isoformat(),
         submitted_by=submitted_by,
-        purpose=Purpose("", "", "", "", "", "", ""),
+        purpose=Purpose(),
         snapshot=Snapshot(
             schema_version=1,
             digest="0" * 64,
@@ -234,6 +235,11 @@ def _card(run: FinishedRun, verdict: Verdict, submitted_by: str) -> Card:
         verdict=verdict,
         lineage=lineage(run),
         libraries={},
+        limits=(),
+        changes=(),
+        before=None,
+        unwritten=(),
+        obligations=(),
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.artifacts import documents
+from components.artifacts.digests import digest_bytes
 from components.card.build import EVIDENCE_ROLES, CardSources, write_card
 from components.card.contract import Card, Waived
 from components.dataset.contract import Cut, Dataset, Feature
@@ -22,6 +23,34 @@ from components.ranker.contract import Importance, Ranker, Rankings, RerankRules
 from components.verdict.contract import Finding, FrozenPolicy, Outcome, Verdict
 
 HEX = "0123456789abcdef" * 4
+RULES = """\
+schema: rankgate/policy/v1
+name: default
+version: 1.0.0
+description: For a small shop.
+level: 0.95
+first_release: excuse
+criteria:
+  - id: quality-popularity
+    title: Better than the most popular items
+    why: Popularity costs nothing to serve.
+    evidence: quality
+    metric: ndcg@10
+    statistic: difference
+    select: {versus: popularity}
+    bound: {at_least: 0}
+"""
+WORDS = """\
+schema: rankgate/model-card/v1
+datasets: [small-shop]
+owner: Shop team
+licence: Apache-2.0
+intended_use: The home feed of a small shop.
+out_of_scope: [Search results, Prices]
+risks:
+  - {harm: New sellers are not seen., affected: Small sellers, mitigation: Exposure of each is measured.}
+  - {harm: The feed repeats itself., mitigation: Caps by category.}
+"""
 FEATURES = ("item_click_7d", "item_age_days", "user_outcomes_7d")
 
 
@@ -138,6 +167,9 @@ class Run:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     waivers: tuple[Waived, ...] = ()
+    rules: str = RULES
+    words: str = WORDS
+    """Text of model-card.yaml; none is frozen where it is empty."""
 
     def blocked(self, *outcomes: Outcome) -> None:
         """Make it a blocked run, by these outcomes."""
@@ -162,10 +194,22 @@ class Run:
             documents.save(held, room / f"{question}.json")
             for name, file in held.tables.items():
                 pq.write_table(pa.Table.from_pylist(self.tables[f"{question}.{name}"]), room / file)
+        self._freeze(places["policy"])
         rooms = tuple(places.pop(role) for role in EVIDENCE_ROLES)
         digests = dict.fromkeys(names, HEX)
         sources = CardSources.of(**places, evidence=rooms, code=HEX, digests=digests, facts=self.facts)
         return replace(sources, waivers=self.waivers)
+
+    def _freeze(self, place: Path) -> None:
+        """The policy as a run's first step leaves it; its suite is of no interest to a card."""
+        texts = {"policy.yaml": self.rules, **({"model-card.yaml": self.words} if self.words else {})}
+        for name, text in texts.items():
+            (place / name).write_text(text, encoding="utf-8")
+        digests = {name: digest_bytes(text.encode()) for name, text in texts.items()}
+        frozen = replace(
+            self.verdict.policy, digest=digests["policy.yaml"], model_card=digests.get("model-card.yaml", "")
+        )
+        documents.save(frozen, place / "frozen.json")
 
 
 @pytest.fixture
@@ -357,7 +401,6 @@ def small_run() -> Run:
             "created_at": "2026-05-10T01:00:00+00:00",
             "submitted_by": "ada@example.org",
             "incumbent": "",
-            "purpose": {"intended_use": "The home feed of a small shop."},
             "libraries": {"xgboost": "3.2.0", "numpy": "2.4.6"},
         },
     )  # fmt: skip

@@ -156,6 +156,7 @@ def test_a_group_too_small_to_be_judged_changes_no_answer(judged: Callable[..., 
 
 def test_the_frozen_policy_is_asked_again(judged: Callable[..., Run], tmp_path: Any) -> None:
     sources = judged(counted_as_zero=0.7).sources(tmp_path / "run")
+    (sources.policy / "frozen.json").unlink()
     assert open_sources(sources).policy is None
     policy = tmp_path / "rules"
     shutil.copytree(Path(__file__).resolve().parents[3] / "policies" / "default", policy)

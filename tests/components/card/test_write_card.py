@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import yaml
 
 from components.artifacts import documents
 from components.card.contract import Card
+from components.card.fields import TEAM_FIELDS
 from components.errors import InputError
 from components.evidence.contract import QUESTIONS
 from components.ranker.contract import Importance, System
@@ -140,7 +142,7 @@ def test_the_json_is_the_card_and_reads_back(run: Run, write: Write) -> None:
     assert documents.load(Card, written.folder / "card.json") == written.card
     assert sorted(path.name for path in written.folder.iterdir()) == ["card.html", "card.json", "card.md"]
     assert written.card.lineage.evidence == {"features": HEX, "groups": HEX, "ranking": HEX, "serving": HEX}
-    assert written.card.purpose.out_of_scope == ""
+    assert written.card.purpose.out_of_scope == ("Search results", "Prices")
 
 
 def test_equal_sources_give_equal_bytes_and_no_place_of_this_machine(write: Write, tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_a_manifest_that_cannot_be_read_stops_the_card(run: Run, tmp_path: Path)
 def test_names_from_outside_are_text_and_never_markup(run: Run, write: Write) -> None:
     hostile = '<script>alert("1")</script>|`*_\n# x'
     run.facts["submitted_by"] = hostile
-    run.facts["purpose"] = {"intended_use": hostile, "owner": hostile}
+    run.words = f"schema: rankgate/model-card/v1\nintended_use: {json.dumps(hostile)}\nowner: {json.dumps(hostile)}\n"
     held = run.evidence["fairness-users"]
     run.evidence["fairness-users"] = replace(held, estimates=(*held.estimates, *gap("country", hostile, -0.3, 9)))
     run.evidence["quality"] = replace(run.evidence["quality"], sentences=(hostile,))
@@ -232,7 +234,7 @@ def test_estimates_without_a_value_are_shown_as_dashes(run: Run, write: Write) -
     written = write(run)
     assert "| country XX | 0 | — | — | — | — | — |" in written.markdown
     assert "None" not in re.sub(r"None of|None can", "", read(written.html))
-    assert "nan" not in written.html.lower().replace("finan", "")
+    assert not re.search(r"\bnan\b", written.html.lower())
 
 
 def test_no_provider_no_groups_no_positions_no_weights(run: Run, write: Write) -> None:
@@ -292,11 +294,11 @@ def test_many_groups_providers_and_features_stay_readable(run: Run, write: Write
 
 
 def test_what_the_team_did_not_write_is_said_to_be_missing(run: Run, write: Write) -> None:
-    run.facts["purpose"] = {}
+    run.words = ""
     written = write(run)
     assert "Intended use: not yet written by the team." in read(written.html)
-    assert written.markdown.count("not yet written by the team") == 7
-    assert "Owner: data-team" in written.markdown
+    assert "Owner of the data, by the dataset contract: data-team" in written.markdown
+    assert [held.key for held in written.card.unwritten][:-1] == [field.key for field in TEAM_FIELDS]
 
 
 def test_the_card_calls_nothing_fair_or_unbiased(run: Run, write: Write) -> None:

@@ -57,7 +57,7 @@ def keep_run(
     request = RunRequest(
         schema_version=SCHEMA_VERSION, name=name, contract="{}", policy_files={}, sources={},
         as_of=ASKED.isoformat(), as_of_is_declared=True, incumbent="", incumbent_run="", seed=seed, threads=1,
-        code="c" * 64, libraries={}, purpose={}, submitted_by=submitter,
+        code="c" * 64, libraries={}, before=None, submitted_by=submitter,
         asked_at=ASKED.replace(minute=seed % 60).isoformat(),
     )  # fmt: skip
     run = home.run_at(request.run)
