@@ -1,5 +1,7 @@
 """What a ranker looks up, as of a later moment: users, items, bucket tables and the retrieval index; not what it has learnt.
 
+The tables are also laid out for services (`dataset.laid_out`), once for all of them.
+
 Model, calibration, rules, feature list and the texts behind codes are those that were approved. `LoadedRanker.refreshed` opens
 the ranker over such a folder.
 """
@@ -10,10 +12,13 @@ import tempfile
 from pathlib import Path
 
 from components.artifacts.progress import Progress, silent
+from components.dataset.laid_out import save_online
+from components.dataset.lookup import FeatureTables
+from components.dataset.online import OnlineFeatures
 from components.dataset.reading import OpenDataset
 from components.dataset.refreshing import Refreshed, refresh_dataset
-from components.ranker.rows import index_at
-from components.ranker.storage import open_ranker, write_data
+from components.ranker.rows import feature_columns, index_at
+from components.ranker.storage import ONLINE, TABLES, open_ranker, write_data
 
 
 def refresh_ranker(snapshot: Path, *, ranker: Path, out: Path, progress: Progress = silent) -> Refreshed:
@@ -36,4 +41,10 @@ def refresh_ranker(snapshot: Path, *, ranker: Path, out: Path, progress: Progres
         data = OpenDataset(Path(scratch), made.dataset)
         progress("building the retrieval index")
         write_data(data, index=index_at(data, 0, seed=folder.manifest.seed), out=out)
+    progress("laying them out for services")
+    tables = FeatureTables.open(out / TABLES)
+    columns = feature_columns(tables, folder.manifest.features)
+    if (online := OnlineFeatures.of(tables, columns)) is not None:
+        (out / ONLINE).mkdir()
+        save_online(online, tables, columns, out / ONLINE)
     return made

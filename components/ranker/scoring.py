@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.dataset.contract import Feature
+from components.dataset.laid_out import open_online
+from components.dataset.lookup import FeatureTables
 from components.dataset.online import OnlineFeatures, PartShape
 from components.errors import Fault, FaultyInputError, InputError
 from components.ranker.candidates.index import Index, open_index, source_of
-from components.ranker.candidates.interactions import Bools, Ids
+from components.ranker.candidates.interactions import Bools, Ids, Ints
 from components.ranker.candidates.union import Flags
 from components.ranker.contract import Explanation, Place, Ranker
 from components.ranker.eligibility import eligibility_of
@@ -29,11 +33,12 @@ from components.ranker.ordering import order_within, ranks_within
 from components.ranker.rerank import ItemParts, rerank
 from components.ranker.rows import feature_columns
 from components.ranker.settings import SCORE_ROWS
-from components.ranker.storage import CANDIDATES, RankerFolder, open_ranker, parts_of
+from components.ranker.storage import CANDIDATES, ONLINE, RankerFolder, open_ranker, parts_of
 from components.ranker.stored_users import NumberOfId, SortedIds, StoredUser, user_set_digest
 from components.ranker.unscored import UnscoredLists, order_of_catalogue
 from components.ranker.vocabulary import Vocabulary
 
+_SLICE = 4_096
 GIVEN = "given"
 """The source of an item that the caller named."""
 STAGES = ("retrieve", "features", "score", "rerank")
@@ -80,9 +85,7 @@ class LoadedRanker:
         self.user_set = user_set_digest(folder.manifest.features, folder.digests()) if users_elsewhere else ""
         """Names the users whose rows fit this ranker; only where they are elsewhere."""
         self._told = False
-        self._online: OnlineFeatures | None = (OnlineFeatures.of_items if users_elsewhere else OnlineFeatures.of)(
-            self._tables, self._columns
-        )
+        self._online = _laid_out(folder, self._tables, self._columns, users_elsewhere=users_elsewhere)
         described = folder.dataset
         self._parts = ItemParts.of(
             items, category=described.category, provider=described.provider, price=described.price
@@ -97,9 +100,9 @@ class LoadedRanker:
             subject=f"re-rank rules of ranker {folder.path.name}",
         )
         ids = users.sort_by("user")["user_id"]
-        self.user_ids: Sequence[str] = SortedIds(ids) if users_elsewhere else ids.to_pylist()
+        self.user_ids: Sequence[str] = SortedIds(ids) if users_elsewhere else _texts(ids)
         """Ids of the known users; a user's number is its place."""
-        self.item_ids: list[str] = items["item_id"].to_pylist()
+        self.item_ids: list[str] = _texts(items["item_id"])
         """Ids of the catalogue; an item's number is its place."""
         self._users: Mapping[str, int] = (
             NumberOfId(self.user_ids)
@@ -160,7 +163,7 @@ class LoadedRanker:
         for place, user in enumerate(users):
             yield self.user_ids[user], StoredUser(online.part(place), self._index.seen.of(user))
 
-    @property
+    @cached_property
     def shape(self) -> PartShape:
         """Of what `stored_users` gives and `knowing` takes."""
         return (self._online or OnlineFeatures.of_items(self._tables, self._columns)).shape
@@ -505,3 +508,21 @@ class LoadedRanker:
         if self.manifest.rerank.exclude_seen:
             allowed = allowed & ((items < 0) | ~np.isin(items, self._index.seen.of(user)))
         return allowed
+
+
+def _laid_out(
+    folder: RankerFolder, tables: FeatureTables, columns: Ints, *, users_elsewhere: bool
+) -> OnlineFeatures | None:
+    """Features of the latest bucket; None where they are too many. Refreshed ones were laid out by whoever published them."""
+    if folder.refreshed is not None and (found := open_online(folder.refreshed / ONLINE, tables, columns)):
+        return found
+    return (OnlineFeatures.of_items if users_elsewhere else OnlineFeatures.of)(tables, columns)
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """A column as a list; in slices, since each is one step that lets nobody else have the interpreter."""
+    return [
+        text
+        for begin in range(0, len(column), _SLICE)
+        for text in column.slice(begin, _SLICE).combine_chunks().to_pylist()
+    ]

@@ -29,6 +29,8 @@ CALIBRATION = "calibration.json"
 DATASET = "dataset.json"
 CANDIDATES = "candidates"
 TABLES = "tables"
+ONLINE = "online"
+"""Of refreshed features: what a service lays out of them, made once for all."""
 USERS = "users.parquet"
 ITEMS = "items.parquet"
 

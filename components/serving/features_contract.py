@@ -5,6 +5,7 @@ A root is a folder, on a disk or a volume that services mount:
     <digest>/features.json           `FeatureManifest`; `digest` is the sha256 of this file, which names every other one's
     <digest>/publication.dsse.json   the envelope of its in-toto Statement: subjects are all files, the predicate a `Publication`
     <digest>/users.parquet, items.parquet, dataset.json, tables/, candidates/     as in a ranker's folder
+    <digest>/online/                 the tables laid out for services (`dataset.laid_out`); absent where they are too large for it
     current                          link to the folder in service; where a volume has no links, a file that holds its digest
     .lock, .<name>.*                 a publisher at work, or one that was killed
 
