@@ -26,6 +26,11 @@ from components.serving.exposures import Counts
 from components.serving.features_contract import FeatureState
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+# Finer where a canary is judged by them: "half as slow again" must not have to wait for a bound that is twice as far.
+ANSWER_SECONDS = (
+    *(0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
+)
 # Prometheus knows no sum where bounds are negative, and no count beside the bucket +Inf.
 SCORES = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -103,7 +108,7 @@ class _Cell:
     __slots__ = ("empty", "fallbacks", "places", "scores", "seconds", "stages")
 
     def __init__(self) -> None:
-        self.seconds = Histogram(SECONDS)
+        self.seconds = Histogram(ANSWER_SECONDS)
         self.scores = Histogram(SCORES)
         self.stages: dict[str, Histogram] = {}
         self.fallbacks: dict[str, int] = {}
