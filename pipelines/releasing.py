@@ -105,6 +105,7 @@ def package_release(
             run.artifact("ranker"),
             run.folder / "approval" / APPROVAL_FILE,
             release,
+            card=run.artifact("card"),
             lock=lock,
             bentoml_home=home.root / "bentoml",
             out=folder,

@@ -13,12 +13,15 @@ import yaml
 
 from components.approval.contract import Release
 from components.artifacts import documents
-from components.artifacts.digests import digest_file, digest_tree, tree_files
+from components.artifacts.digests import digest_bytes, digest_file, digest_tree, tree_files
+from components.artifacts.files import write_atomically
 from components.artifacts.progress import Progress, silent
+from components.card.contract import Card
 from components.errors import NotApprovedError, RankgateError
 from components.package.contract import SCHEMA_VERSION, Package
 from components.package.release import APPROVAL_FILE, RANKER_FOLDER, RELEASE_FILE
-from components.package.requirements import cut_lock
+from components.package.requirements import cut_lock, locked_libraries
+from components.package.sbom import SBOM_FILE, sbom
 
 SERVICE = "bentos.ranker.service:RankerService"
 _ROOTS = (
@@ -35,6 +38,7 @@ def build_package(
     approval: Path,
     release: Release,
     *,
+    card: Path,
     lock: Path,
     bentoml_home: Path,
     out: Path,
@@ -46,20 +50,27 @@ def build_package(
         ranker: The approved ranker.
         approval: The signed envelope (verified by the caller with `verify_approval`, whose result is `release`).
         release: What the approval lets out; required, so that nothing can be packaged without one.
+        card: The approved card, which the bill of materials tells of.
         lock: The project's lock, which the service's requirements are cut from.
         bentoml_home: BentoML's store to build into.
-        out: Empty folder; receives package.json and the exported bento.
+        out: Empty folder; receives package.json, the exported bento and its bill of materials.
         progress: Told what is being done.
 
     Raises:
-        NotApprovedError: If the ranker is not the one that was approved.
+        NotApprovedError: If the ranker or the card is not the one that was approved.
         RankgateError: If `bentoml build` fails; its last words are in the message.
     """
-    if digest_tree(ranker) != release.approval.ranker:
-        raise NotApprovedError(
-            f"run {release.approval.run}: its ranker is {digest_tree(ranker)[:12]}; "
-            f"the approval is for {release.approval.ranker[:12]}. Have this one reviewed."
-        )
+    for role, place, approved in (
+        ("ranker", ranker, release.approval.ranker),
+        ("card", card, release.approval.card),
+    ):
+        if (found := digest_tree(place)) != approved:
+            raise NotApprovedError(
+                f"run {release.approval.run}: its {role} is {found[:12]}; "
+                f"the approval is for {approved[:12]}. Have this one reviewed."
+            )
+    told = documents.load(Card, card / "card.json")
+    cut = cut_lock(lock.read_text(encoding="utf-8"), _ROOTS)
     name = f"rankgate-{release.approval.run.rpartition('-')[0] or release.approval.run}"
     tag = f"{name}:{release.digest[:16]}"
     environment = {**os.environ, "BENTOML_HOME": str(bentoml_home), "BENTOML_DO_NOT_TRACK": "true"}
@@ -67,10 +78,14 @@ def build_package(
     with tempfile.TemporaryDirectory(prefix="rankgate-bento-") as folder:
         context = Path(folder)
         progress("collecting the service")
-        _collect(context, ranker, approval, release, lock=lock, name=name)
+        _collect(context, ranker, approval, release, requirements=cut, name=name)
         progress("bentoml build")
         _bentoml(environment, context, "build", "--version", release.digest[:16], "--output", "tag", str(context))
         _pin_installation(bentoml_home / "bentos" / name / release.digest[:16], context / "requirements.txt")
+    progress("bill of materials")
+    files = {relative: digest_file(path) for relative, path in tree_files(ranker)}
+    materials = sbom(told, release, tag=tag, files=files, libraries=locked_libraries(cut), roots=_ROOTS)
+    write_atomically(out / SBOM_FILE, materials)
     # Not compressed: xz and gzip take half a minute over sorted arrays, to save what a registry compresses anyway.
     bento = out / "ranker.tar"
     progress("bentoml export")
@@ -83,13 +98,14 @@ def build_package(
         bento_tag=tag,
         service=SERVICE,
         size_bytes=bento.stat().st_size,
-        files={relative: digest_file(path) for relative, path in tree_files(ranker)},
+        files=files,
+        sbom=digest_bytes(materials),
     )
     documents.save(package, out / "package.json")
     return package
 
 
-def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, lock: Path, name: str) -> None:
+def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, requirements: str, name: str) -> None:
     """Lay out the build context: code, release, requirements, build file."""
     import bentos
     import components
@@ -108,7 +124,7 @@ def _collect(context: Path, ranker: Path, approval: Path, release: Release, *, l
     shutil.copytree(ranker, served / RANKER_FOLDER)
     shutil.copyfile(approval, served / APPROVAL_FILE)
     documents.save(release, served / RELEASE_FILE)
-    (context / "requirements.txt").write_text(cut_lock(lock.read_text(encoding="utf-8"), _ROOTS), encoding="utf-8")
+    (context / "requirements.txt").write_text(requirements, encoding="utf-8")
     build = {
         "service": SERVICE,
         "name": name,

@@ -1,17 +1,47 @@
-"""What a service needs installed, cut out of the project's lock: versions and hashes as they were tested."""
+"""What a service needs installed, cut out of the project's lock: versions, hashes and licences as they were tested."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, requires
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata, requires
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from components.errors import InputError
 
-_PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==")
+_PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)")
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_CLASSIFIER = re.compile(r"^License :: (?:OSI Approved :: )?(.+)$")
+_LONGEST_NAME = 100
+"""Of a licence; some distributions have its whole text where its name belongs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedLibrary:
+    """One entry of a lock."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    """sha256 of each file that may be installed, ascending."""
+    requires: tuple[str, ...]
+    """Names of what it needs, ascending; some may be missing from the lock on purpose."""
+
+    @property
+    def purl(self) -> str:
+        """Its package URL."""
+        return f"pkg:pypi/{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Licences:
+    """What a distribution says of its licence: an SPDX expression, or names; nothing where it says nothing."""
+
+    expression: str = ""
+    names: tuple[str, ...] = ()
 
 
 def cut_lock(lock: str, roots: Iterable[str]) -> str:
@@ -37,6 +67,40 @@ def cut_lock(lock: str, roots: Iterable[str]) -> str:
         needed.add(name)
         waiting += _requirements(name)
     return "".join(entry for name, entry in entries.items() if name in needed)
+
+
+def locked_libraries(lock: str) -> tuple[LockedLibrary, ...]:
+    """The entries of a lock, in its order.
+
+    Raises:
+        InputError: If one of them is not installed (what it requires cannot be read then).
+    """
+    found = []
+    for name, entry in _entries(lock).items():
+        pinned = _PINNED.match(entry)
+        if pinned is None:  # pragma: no cover  # an entry begins with what made it one
+            raise InputError(f"lock: found {entry[:60]!r}; needed name==version.")
+        hashes = tuple(sorted(_HASH.findall(entry)))
+        found.append(LockedLibrary(name, pinned.group(2), hashes, tuple(sorted(set(_requirements(name))))))
+    return tuple(found)
+
+
+def licences_of(library: LockedLibrary) -> Licences:
+    """What the installed distribution says, where it is the locked version: of another one nothing is known."""
+    try:
+        said = metadata(library.name)
+    except PackageNotFoundError:
+        return Licences()
+    if said["Version"] != library.version:
+        return Licences()
+    if expressions := said.get_all("License-Expression"):
+        return Licences(expression=expressions[0])
+    classified = [match.group(1) for line in said.get_all("Classifier", []) if (match := _CLASSIFIER.match(line))]
+    if classified:
+        return Licences(names=tuple(dict.fromkeys(classified)))
+    name = "".join(said.get_all("License", [])[:1]).strip()
+    usable = name and "\n" not in name and len(name) <= _LONGEST_NAME and name.upper() != "UNKNOWN"
+    return Licences(names=(name,) if usable else ())
 
 
 def _entries(lock: str) -> dict[str, str]:

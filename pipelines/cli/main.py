@@ -31,6 +31,7 @@ _COMMANDS = {
     "refuse": ("release", "Sign the refusal of a run's card."),
     "verify": ("release", "Check a run's approval against what it was signed over."),
     "package": ("release", "Build the bento of an approved run."),
+    "sbom": ("sbom", "Tell what a packaged run is made of: model, data, figures, libraries."),
     "manifests": ("release", "Render the Kubernetes manifests of a release."),
     "score": ("score", "Rank all users of a run into Parquet, resumably."),
     "features": ("features", "Publish newer features for a release in service, list them, go back to earlier ones."),

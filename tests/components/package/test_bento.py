@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from components.approval.contract import SCHEMA_VERSION, Approval, Release
-from components.artifacts.digests import digest_tree
+from components.artifacts import documents
+from components.artifacts.digests import digest_file, digest_tree
+from components.card.build import write_card
+from components.errors import NotApprovedError
 from components.package.bento import build_package
+from components.package.contract import Package
+
+from ..card.conftest import small_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -21,10 +27,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """The files of a bento: `src` of what was exported, as its image would hold them."""
     folder = tmp_path_factory.mktemp("bento")
-    for name in ("ranker", "out", "home", "unpacked"):
+    for name in ("ranker", "out", "home", "unpacked", "card"):
         (folder / name).mkdir()
     (folder / "ranker" / "ranker.json").write_text("{}")
     (folder / "approval.dsse.json").write_text("{}")
+    write_card(small_run().sources(folder / "run"), out=folder / "card")
     approval = Approval(
         schema_version=SCHEMA_VERSION,
         run="shop-1",
@@ -33,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
         submitter="ada",
         reason="read",
         decided_at="2026-11-23T00:00:00+00:00",
-        card="a" * 64,
+        card=digest_tree(folder / "card"),
         verdict="b" * 64,
         ranker=digest_tree(folder / "ranker"),
         policy="c" * 64,
@@ -42,6 +49,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
         folder / "ranker",
         folder / "approval.dsse.json",
         Release(digest="d" * 64, approval=approval, key_id="e" * 64),
+        card=folder / "card",
         lock=repository / "requirements.lock",
         bentoml_home=folder / "home",
         out=folder / "out",
@@ -113,3 +121,27 @@ def test_what_measures_candidates_refuses_even_when_it_is_put_there(source: Path
     assert done.returncode != 0
     assert "NotApprovedError" in done.stderr
     assert "found a release beside this code" in done.stderr
+
+
+def test_the_package_names_its_bill_of_materials_by_its_bytes(source: Path) -> None:
+    out = source.parents[1] / "out"
+    package = documents.load(Package, out / "package.json")
+    assert package.sbom == digest_file(out / "sbom.cdx.json")
+    assert sorted(path.name for path in out.iterdir()) == ["package.json", "ranker.tar", "sbom.cdx.json"]
+
+
+def test_a_card_that_was_not_approved_is_not_packaged(source: Path, repository: Path, tmp_path: Path) -> None:
+    place = source.parents[1]
+    approval = Approval(SCHEMA_VERSION, "shop-1", "approved", "rita", "ada", "read", "2026-11-23T00:00:00+00:00",
+                        "a" * 64, "b" * 64, digest_tree(place / "ranker"), "c" * 64)  # fmt: skip
+    with pytest.raises(NotApprovedError, match=r"its card is .* the approval is for aaaaaaaaaaaa"):
+        build_package(
+            place / "ranker",
+            place / "approval.dsse.json",
+            Release(digest="d" * 64, approval=approval, key_id="e" * 64),
+            card=place / "card",
+            lock=repository / "requirements.lock",
+            bentoml_home=tmp_path / "home",
+            out=tmp_path,
+        )
+    assert list(tmp_path.iterdir()) == []
