@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from components.artifacts import documents
+from components.errors import InputError
 from pipelines.cli.options import json_option
 from pipelines.runs import Home
 
@@ -81,10 +82,17 @@ def share(
 
 def _publication(folder: Path) -> Path:
     """A publication needs no check here: a set is named by its files, and services only ask for the set of what they checked."""
+    from components.ranker.storage import USERS
     from components.serving.features_root import read_pointer
 
     current = read_pointer(folder)
-    return folder if current is None else folder / current
+    place = folder if current is None else folder / current
+    if not (place / USERS).is_file():
+        raise InputError(
+            f"{place}: found no {USERS} in it; needed a publication. rankgate features publish makes one below its --out, in a "
+            "folder of the release."
+        )
+    return place
 
 
 def _each(total: int, count: int) -> int:

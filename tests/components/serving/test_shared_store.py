@@ -16,6 +16,7 @@ import pytest
 import uvloop
 
 from components.errors import InputError
+from components.ranker.refreshing import refresh_ranker
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
 from components.serving.contract import MISSING_FEATURES, UNKNOWN_USER, Answer, Ask, Looked
@@ -534,6 +535,38 @@ def test_another_set_becomes_current_under_load_and_no_request_notices(
         finally:
             await store.close()
         assert set(answered) == {("", True)}
+
+    run(work())
+
+
+def test_published_features_have_a_set_of_their_own_that_a_service_asks_for_once_it_has_swapped(
+    redis_server: Callable[..., Any], elsewhere: LoadedRanker, shop: Answerer, small_ranker: Path, tmp_path: Path
+) -> None:
+    server = redis_server()
+    refresh_ranker(small_ranker.parent / "snapshot", ranker=small_ranker, out=tmp_path)
+    newer = elsewhere.refreshed(tmp_path)
+    assert newer.users_elsewhere
+    assert newer.user_set != elsewhere.user_set
+    within = Answerer(LoadedRanker.open(small_ranker).refreshed(tmp_path), release="d" * 64, arm="")
+    swapped = shop.over(newer)
+    shared(elsewhere, server.url)
+
+    async def work() -> None:
+        async with reading(elsewhere, server.url) as store:
+            await whole(store)
+            ask = Ask("r", newer.user_ids[3], None, 20)
+            # Swapped before its users were shared: its own tables answer, never another moment's users.
+            looked = await one(store, newer, newer.user_ids[3])
+            assert looked.reason == "unshared"
+            assert lists(swapped.answer(ask, looked)) == lists(within.answer(ask))
+            assert (await one(store, elsewhere, elsewhere.user_ids[3])).reason == ""
+            await asyncio.to_thread(shared, newer, server.url)
+            await asyncio.sleep(1.2)
+            for user_id in newer.user_ids[:50]:
+                looked = await one(store, newer, user_id)
+                assert looked.reason == ""
+                ask = Ask("r", user_id, None, 20, {"device": "mobile"})
+                assert replace(swapped.answer(ask, looked), stages={}) == replace(within.answer(ask), stages={})
 
     run(work())
 
