@@ -226,9 +226,9 @@ def _gates(verdict: Verdict, rival: Verdict) -> tuple[GateRow, ...]:
         other = others.get(outcome.criterion)
         answer, tone, found = _said(outcome)
         rival_answer, rival_tone, rival_found = _said(other) if other else (DASH, "none", DASH)
-        if (answer, found) != (rival_answer, rival_found):
-            row = GateRow(outcome.criterion, outcome.title, answer, tone, found, rival_answer, rival_tone, rival_found)
-            rows.append(row)
+        rows.append(
+            GateRow(outcome.criterion, outcome.title, answer, tone, found, rival_answer, rival_tone, rival_found)
+        )
     return tuple(sorted(rows, key=lambda row: row.answer == row.rival_answer))
 
 
