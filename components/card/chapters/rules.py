@@ -17,6 +17,7 @@ _MOST_MESSAGES, _MOST_NOTES = 8, 2
 class Rule:
     """One criterion as its row shows it; the figures are of the finding that decided."""
 
+    criterion: str
     answer: str
     tone: str
     title: str
@@ -72,6 +73,7 @@ def _rule(outcome: Outcome, waived_until: str) -> Rule:
     if _to_read(outcome):
         answer += ", noted"
     return Rule(
+        criterion=outcome.criterion,
         answer=answer,
         tone=outcome.answer if applies else "none",
         title=outcome.title,

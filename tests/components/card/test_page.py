@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from components.artifacts.documents import as_json
 from components.card.build import write_card
+from components.card.contract import Description
+from components.verdict.contract import Purpose
 
-from .conftest import Run, finding, gap, outcome, small_run
+from .conftest import Run, estimate, finding, gap, outcome, small_run
 from .test_waivers import word_for
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -63,8 +67,28 @@ def broken_run() -> Run:
     more = [e for place in range(20) for e in gap("city", f"{name}{place}", -0.01 * place, 40)]
     run.evidence["fairness-users"] = replace(held, estimates=(*held.estimates, *more))
     run.facts["submitted_by"] = name
+    told = dict.fromkeys(("owner", "contact", "intended_use", "main_parameters", "user_options"), name)
+    lists = {key: [name, name] for key in ("intended_users", "out_of_scope", "surfaces")}
+    harms = {"risks": [{"harm": name, "affected": name, "mitigation": name}]}
+    run.words = json.dumps({"schema": "rankgate/model-card/v1", **told, **lists, **harms})
     wrong = finding("fail", -0.2, segment={"city": name}, message=f"the gap of {name} is too large.")
     run.blocked(outcome(wrong, finding("fail", -0.1), title=f"No {name}", answer="fail", blocks=True))
+    return run
+
+
+def succeeding_run() -> Run:
+    """A run of which everything is otherwise than with its incumbent, by names that never end."""
+    run = small_run()
+    name = "a_name_that_never_ends_" * 5
+    digests = {"ranker": "e" * 64, "dataset": "d" * 64}
+    words = Purpose(owner=name, out_of_scope=(name,))
+    before = Description(f"{name}run", digests, {name: name}, {name: name}, {name: name}, {name: 0.9}, (name,), name,
+                         {name: name}, {name: name}, words)  # fmt: skip
+    run.facts |= {"incumbent": "e" * 64, "before": as_json(before)}
+    run.verdict = replace(run.verdict, first_release=False)
+    held = run.evidence["quality"]
+    worse = estimate("ndcg@10", -0.03, statistic="difference", versus="incumbent")
+    run.evidence["quality"] = replace(held, estimates=(*held.estimates, worse))
     return run
 
 
@@ -81,9 +105,10 @@ def waived_run() -> Run:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Addresses of a card that passed, of one that is blocked and of one that is waived."""
+    """Addresses of a card that passed, of one that is blocked, of one that is waived and of one with an incumbent."""
     found = {}
-    for name, run in (("passed", small_run()), ("blocked", broken_run()), ("waived", waived_run())):
+    made = {"passed": small_run(), "blocked": broken_run(), "waived": waived_run(), "succeeding": succeeding_run()}
+    for name, run in made.items():
         folder = tmp_path_factory.mktemp(name)
         out = folder / "card"
         out.mkdir()
@@ -100,7 +125,7 @@ def browser() -> Iterator[object]:
         opened.close()
 
 
-@pytest.mark.parametrize("name", ["passed", "blocked", "waived"])
+@pytest.mark.parametrize("name", ["passed", "blocked", "waived", "succeeding"])
 def test_nothing_is_loaded_nothing_is_complained_of_and_nothing_overflows(
     browser, pages: dict[str, str], name: str
 ) -> None:
@@ -129,7 +154,7 @@ def test_nothing_is_loaded_nothing_is_complained_of_and_nothing_overflows(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["passed", "blocked", "waived"])
+@pytest.mark.parametrize("name", ["passed", "blocked", "waived", "succeeding"])
 def test_all_text_has_a_contrast_of_at_least_four_and_a_half(
     browser, pages: dict[str, str], name: str, scheme: str
 ) -> None:
