@@ -159,9 +159,11 @@ class LoadedRanker:
 
     def stored_users(self, users: range) -> Iterator[tuple[str, StoredUser]]:
         """Id, and what is kept, of some consecutive users; memory grows with how many."""
-        online = (self._online or OnlineFeatures.of_items(self._tables, self._columns)).holding(self._tables, users)
-        for place, user in enumerate(users):
-            yield self.user_ids[user], StoredUser(online.part(place), self._index.seen.of(user))
+        online, first = self._online or OnlineFeatures.of_items(self._tables, self._columns), 0
+        if users.stop > online.users:
+            online, first = online.holding(self._tables, users), users.start
+        for user in users:
+            yield self.user_ids[user], StoredUser(online.part(user - first), self._index.seen.of(user))
 
     @cached_property
     def shape(self) -> PartShape:

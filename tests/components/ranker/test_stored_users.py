@@ -51,6 +51,19 @@ def test_lists_and_scores_of_a_user_who_is_told_of_are_those_of_one_who_is_known
         assert (shown[0] == shown[2]).all()
 
 
+def test_what_is_kept_of_a_user_is_the_same_whoever_has_laid_them_out(
+    within: LoadedRanker, elsewhere: LoadedRanker
+) -> None:
+    for one, other in zip(within.stored_users(range(5, 40)), elsewhere.stored_users(range(5, 40)), strict=True):
+        (user_id, user), (name, held) = one, other
+        assert (user_id, user.seen.tolist()) == (name, held.seen.tolist())
+        for left, right in zip(user.part.pairs, held.part.pairs, strict=True):
+            assert [array.tobytes() for array in left] == [array.tobytes() for array in right]
+        for left, right in ((user.part.row, held.part.row), (user.part.usual, held.part.usual)):
+            assert left.tobytes() == right.tobytes()
+        assert user.part.taken.tolist() == held.part.taken.tolist()
+
+
 def test_what_was_taken_is_left_out_as_it_is_for_a_user_who_is_known(sampled: Any) -> None:
     within, elsewhere = (LoadedRanker.open(sampled.ranker, users_elsewhere=said) for said in (False, True))
     for number, user in enumerate(within.user_ids[:20]):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import redis_process
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.errors import InputError
 from components.ranker.refreshing import refresh_ranker
@@ -23,7 +27,7 @@ from components.serving.contract import MISSING_FEATURES, UNKNOWN_USER, Answer, 
 from components.serving.shared_store import FOUND, REASONS, SharedStore, StoreSettings, store_of
 from components.serving.shared_store_address import Address, address_of
 from components.serving.shared_store_metrics import StoreMetrics
-from components.serving.shared_store_values import mark_key, user_key
+from components.serving.shared_store_values import mark_key, unpack, user_key
 from components.serving.shared_store_writing import Shared, share_users
 
 pytestmark = pytest.mark.integration
@@ -57,8 +61,8 @@ def shared(ranker: LoadedRanker, url: str, environment: dict[str, str] | None = 
 async def reading(
     ranker: LoadedRanker, url: str, *, budget: float = AMPLE, environment: dict[str, str] | None = None
 ) -> AsyncIterator[SharedStore]:
-    settings = StoreSettings(address_of(url, environment or {}), budget)
-    store = SharedStore(settings, wanted=lambda: ranker.user_set)
+    said = StoreSettings(address_of(url, environment or {}), budget)
+    store = SharedStore(said, wanted=lambda: ranker.user_set)
     store.start()
     try:
         yield store
@@ -110,6 +114,40 @@ def test_answers_with_users_from_the_store_are_to_the_bit_those_from_memory(
             assert store.state().outcomes[FOUND] == len(elsewhere.user_ids)
 
     run(work())
+
+
+@pytest.fixture(scope="module")
+def values(elsewhere: LoadedRanker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+    """Every user's value, as a server gives it back."""
+    if redis_process.BINARY is None:
+        pytest.skip(redis_process.ABSENT)
+    server = redis_process.RedisServer(tmp_path_factory.mktemp("redis"))
+    shared(elsewhere, server.url)
+    yield {user: server.get(user_key(elsewhere.user_set, user)) for user in elsewhere.user_ids}
+    server.kill()
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_every_feature_and_every_score_of_any_request_is_to_the_bit_that_from_memory(
+    values: dict[str, bytes], elsewhere: LoadedRanker, shop: Answerer, within: Answerer, data: st.DataObject
+) -> None:
+    user = data.draw(st.sampled_from(list(values)))
+    names = data.draw(st.none() | st.lists(st.sampled_from([*elsewhere.item_ids, "no such item"]), max_size=60))
+    context = data.draw(st.sampled_from([{}, {"device": "mobile"}, {"device": "fax"}]))
+    exclude = data.draw(st.frozensets(st.sampled_from(elsewhere.item_ids), max_size=20))
+    held = unpack(values[user], shape=elsewhere.shape, user_set=elsewhere.user_set, user_id=user)
+    candidates = None if names is None else tuple(names)
+    ask = Ask("r", user, candidates, data.draw(st.integers(1, 60)), context, exclude)
+    found, wanted = shop.answer(ask, Looked(held, "", 0.0)), within.answer(ask)
+    assert replace(found, stages={}) == replace(wanted, stages={})
+    items = np.array([elsewhere._items.get(name, -1) for name in names or elsewhere.item_ids], dtype=np.int32)
+    one, bucket = elsewhere.knowing(user, held), elsewhere.latest_bucket
+    left = one._inputs(0, items, context, bucket=bucket)
+    right = within.ranker._inputs(within.ranker._users[user], items, context, bucket=bucket)
+    assert left.shape == (len(items), len(elsewhere.manifest.features))
+    for place, feature in enumerate(elsewhere.manifest.features):
+        assert left[:, place].tobytes() == right[:, place].tobytes(), feature
 
 
 def test_strangers_and_visitors_are_not_asked_for(
@@ -507,8 +545,8 @@ def test_another_set_becomes_current_under_load_and_no_request_notices(
     in_service = [elsewhere]
 
     async def work() -> None:
-        settings = StoreSettings(address_of(server.url, {}), AMPLE)
-        store = SharedStore(settings, wanted=lambda: in_service[0].user_set)
+        said = StoreSettings(address_of(server.url, {}), AMPLE)
+        store = SharedStore(said, wanted=lambda: in_service[0].user_set)
         store.start()
         answered, swapped = [], 0
 
@@ -690,8 +728,8 @@ def test_metrics_tell_outcomes_by_reason_and_how_long_the_set_lasts(
 
 def test_the_environment_says_where_the_store_is_and_how_long_it_may_take() -> None:
     assert store_of({}, wanted=lambda: "") is None
-    settings = StoreSettings.of({"RANKGATE_STORE": "redis://store/2", "RANKGATE_STORE_BUDGET_MS": "2.5"})
-    assert settings == StoreSettings(Address("store", 6379, 2, "", False, "", None, None), 0.0025)
+    found = StoreSettings.of({"RANKGATE_STORE": "redis://store/2", "RANKGATE_STORE_BUDGET_MS": "2.5"})
+    assert found == StoreSettings(Address("store", 6379, 2, "", False, "", None, None), 0.0025)
     for said in ("0", "-1", "nan", "soon", "1001"):
         with pytest.raises(InputError, match=r"needed milliseconds from 0\.1 to 1000"):
             StoreSettings.of({"RANKGATE_STORE": "redis://store", "RANKGATE_STORE_BUDGET_MS": said})
