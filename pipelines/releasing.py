@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from components.artifacts import documents
 from components.artifacts.progress import Progress, silent
 from components.errors import InputError, NotApprovedError
 from components.package.contract import Package
+from pipelines.local import locked
 from pipelines.runs import Home, Run
 
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -25,7 +26,14 @@ _SIGNED = ("card", "verdict", "ranker", "policy")
 
 
 def decide_release(
-    run: Run, *, decision: str, key: str, approver: str, reason: str, trusted: Sequence[Path] = ()
+    run: Run,
+    *,
+    decision: str,
+    key: str,
+    approver: str,
+    reason: str,
+    trusted: Sequence[Path] = (),
+    still_so: Callable[[], None] = lambda: None,
 ) -> Release:
     """Sign a person's decision over the run's card, verdict, ranker and policy.
 
@@ -36,14 +44,17 @@ def decide_release(
         approver: Who decides.
         reason: Why.
         trusted: Public keys of those whose waivers count; needed to approve a blocked run.
+        still_so: Called when nobody else can decide or write the card anew any more; what it raises stops the decision.
 
     Raises:
         BlockedError: If a blocked run should be approved that trusted waivers do not lift.
-        InputError: If the run has no card, the key cannot be used, or the approver is the submitter.
+        InputError: If the run has no card, the key cannot be used, the approver is the submitter, or another process goes
+            on holding the run.
     """
     from components.approval import approve as approving
 
-    with _replacing_folder(run.folder / "approval") as folder:
+    with locked(run), _replacing_folder(run.folder / "approval") as folder:
+        still_so()
         told: dict[str, Any] = {
             "run": run.name,
             **{role: run.artifact(role) for role in _SIGNED},

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import get_args, get_type_hints
 
 from components.approval.contract import Approval, Release
-from components.artifacts.digests import digest_bytes
 from components.errors import InputError
-from pipelines.local import locked
 from pipelines.releasing import decide_release
 from pipelines.review.desk import Desk
-from pipelines.review.reading import envelope_of
+from pipelines.review.reading import seen_decision
 from pipelines.runs import Run
 
 CHOICES: tuple[str, ...] = get_args(get_type_hints(Approval)["decision"])
@@ -64,17 +62,15 @@ class Decider:
             if reviewer is None:
                 raise InputError("desk: is only for reading; needed --key KEY --as NAME to decide here.")
             choice, reason = _choice(form.decision), _reason(form.reason, form.decision)
-            # Whoever writes the card anew, or decides, holds the same lock: what was compared is what is signed.
-            with locked(run):
-                _check_unchanged(run, form)
-                release = decide_release(
-                    run,
-                    decision=choice,
-                    key=reviewer.key,
-                    approver=reviewer.name,
-                    reason=reason,
-                    trusted=self.desk.trusted,
-                )
+            release = decide_release(
+                run,
+                decision=choice,
+                key=reviewer.key,
+                approver=reviewer.name,
+                reason=reason,
+                trusted=self.desk.trusted,
+                still_so=lambda: _check_unchanged(run, form),
+            )
             if len(self._signed) >= _MOST_FORMS:
                 self._signed.pop(next(iter(self._signed)))
             self._signed[form.page] = release
@@ -107,9 +103,7 @@ def _check_unchanged(run: Run, form: Form) -> None:
             f"run {run.name}: its card was written anew while you read ({form.card[:12]} then, {now[:12]} now): a waiver was "
             "signed. Nothing was signed here. Read the card as it is now, and decide again."
         )
-    content = envelope_of(run)
-    held = digest_bytes(content) if content is not None else ""
-    if held != form.seen:
+    if seen_decision(run) != form.seen:
         raise ChangedError(
             f"run {run.name}: somebody decided while you read. Nothing was signed here. Read their decision below; "
             "decide again if yours should take its place."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from components.approval.keys import open_signer, open_trusted
 from components.approval.people import is_same_person
@@ -20,7 +21,12 @@ class Reviewer:
     name: str
     key: str
     """A file or a URI, as `components.approval.keys` has it."""
-    key_id: str
+    public: Any
+    """securesystemslib's public half of it: asked for once, because the key may lie in a service far away."""
+
+    @property
+    def key_id(self) -> str:
+        return str(self.public.keyid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,7 @@ def open_desk(home: Home, *, key: str, name: str, trusted: Sequence[Path]) -> De
         return Desk(home, None, tuple(trusted))
     if not name.strip().isprintable():
         raise InputError(f"--as: found {name!r}; needed the name or address of a person.")
-    signer = open_signer(key)
-    return Desk(home, Reviewer(name.strip(), key, str(signer.public_key.keyid)), tuple(trusted))
+    return Desk(home, Reviewer(name.strip(), key, open_signer(key).public_key), tuple(trusted))
 
 
 def now() -> datetime:

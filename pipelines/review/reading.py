@@ -19,7 +19,7 @@ from components.approval.statement import read_statement
 from components.artifacts import documents
 from components.artifacts.digests import digest_bytes
 from components.card.contract import Card
-from components.errors import NotApprovedError, RankgateError
+from components.errors import NotApprovedError
 from pipelines.review.desk import Desk
 from pipelines.runs import REWRITTEN_FILE, Rewritten, Run
 
@@ -43,8 +43,6 @@ class Shown:
 class Decision:
     """A decision as it lies beside a run."""
 
-    envelope: str
-    """sha256 of the envelope's bytes: what a form says it has seen."""
     release: str
     """sha256 over its payload: its name everywhere."""
     approval: Approval
@@ -98,6 +96,12 @@ def envelope_of(run: Run) -> bytes | None:
         return None
 
 
+def seen_decision(run: Run) -> str:
+    """sha256 of the envelope beside a run, whatever it holds; empty for none. What a form says that its page showed."""
+    content = envelope_of(run)
+    return "" if content is None else digest_bytes(content)
+
+
 def decision_of(run: Run, desk: Desk) -> Decision | None:
     """The decision beside a run, its signature checked as far as trusted keys go; None where there is none.
 
@@ -111,14 +115,14 @@ def decision_of(run: Run, desk: Desk) -> Decision | None:
     opened = read_unchecked(content, subject=subject)
     approval = read_statement(opened.payload, subject=subject).approval
     signature, fault = _signature(content, opened.key_id, desk, subject)
-    return Decision(digest_bytes(content), digest_bytes(opened.payload), approval, opened.key_id, signature, fault)
+    return Decision(digest_bytes(opened.payload), approval, opened.key_id, signature, fault)
 
 
 def _signature(content: bytes, key_id: str, desk: Desk, subject: str) -> tuple[Signature, str]:
-    known = {} if not desk.trusted else open_trusted(desk.trusted)
-    if desk.reviewer and desk.reviewer.key_id == key_id and key_id not in known:
-        # Signed with the key that is in use here; its public half need not lie in a file.
-        return ("holds", "") if _holds(content, desk) else ("broken", "its content was changed after signing")
+    known = open_trusted(desk.trusted) if desk.trusted else {}
+    if desk.reviewer:
+        # The key that is in use here; its public half need not lie in a file.
+        known = {desk.reviewer.key_id: desk.reviewer.public, **known}
     if key_id not in known:
         return "unchecked", ""
     try:
@@ -126,16 +130,3 @@ def _signature(content: bytes, key_id: str, desk: Desk, subject: str) -> tuple[S
     except NotApprovedError as error:
         return "broken", str(error)
     return "holds", ""
-
-
-def _holds(content: bytes, desk: Desk) -> bool:
-    from components.approval.keys import open_signer
-
-    if desk.reviewer is None:
-        return False
-    try:
-        public = open_signer(desk.reviewer.key).public_key
-        open_envelope(content, trusted={public.keyid: public}, subject="decision")
-    except RankgateError:
-        return False
-    return True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.approval.waivers import claimed_waivers, waiver_files
+from components.approval.waivers import waiver_files
 from components.card.chapters.rules import headline, rules, tally
 from components.card.chapters.waivers import sentence, standing
 from components.errors import InputError, RankgateError
@@ -15,11 +15,12 @@ from pipelines.review.deciding import CHOICES, LONGEST_REASON
 from pipelines.review.desk import Desk, now
 from pipelines.review.drilling import criterion_view, finding_view
 from pipelines.review.pages import Addresses
-from pipelines.review.reading import Decision, Shown, decision_of, shown_card
+from pipelines.review.reading import Decision, Shown, decision_of, seen_decision, shown_card
 from pipelines.review.security import Secrets
 from pipelines.review.side_by_side import side_by_side
 from pipelines.review.waiting import PAGE_LENGTH, PLACES, age, chosen, counts, lines, outline
 from pipelines.runs import Run
+from pipelines.waiving import standing as waivers_of
 
 PLACE_WORDS = {
     "waiting": "To decide",
@@ -83,8 +84,6 @@ class Views:
         waived = {told.criterion: told.until for told in stands.waivers}
         decision, fault = self._decision(run)
         ordered = rules(card.verdict, waived)
-        by_title = {outcome.title: outcome.criterion for outcome in card.verdict.outcomes}
-        told = [(rule, by_title[rule.title]) for rule in ordered]
         return {
             **self._everywhere(),
             "run": run,
@@ -96,15 +95,15 @@ class Views:
             "tally": tally(card.verdict, waived),
             "age": age(card.created_at, now()),
             "incumbent": run.request.incumbent_run,
-            "to_read": [(rule, criterion) for rule, criterion in told if rule.row not in ("pass", "none")],
-            "passed": [(rule, criterion) for rule, criterion in told if rule.row in ("pass", "none")],
+            "to_read": [rule for rule in ordered if rule.row not in ("pass", "none")],
+            "passed": [rule for rule in ordered if rule.row in ("pass", "none")],
             "against": side_by_side(card, self._incumbent_card(run)),
             "waivers": self._waivers(run),
             "decision": decision,
             "decision_fault": fault,
             "outdated": decision is not None and decision.approval.card != shown.digest,
             "said": said,
-            "form": self._form(run, shown, decision),
+            "form": self._form(run, shown),
             "next": self._next(run),
         }
 
@@ -141,13 +140,13 @@ class Views:
         except RankgateError as error:
             return None, str(error)
 
-    def _form(self, run: Run, shown: Shown, decision: Decision | None) -> dict[str, Any]:
+    def _form(self, run: Run, shown: Shown) -> dict[str, Any]:
         page = secrets.token_urlsafe(16)
         return {
             "page": page,
             "code": self.secrets.form_code(run.name, page),
             "card": shown.digest,
-            "seen": decision.envelope if decision else "",
+            "seen": seen_decision(run),
             "own": self.desk.is_own(run.request.submitted_by),
             "longest": LONGEST_REASON,
             "choices": CHOICES,
@@ -164,11 +163,13 @@ class Views:
             return None
 
     def _waivers(self, run: Run) -> dict[str, Any]:
-        """The waiver files beside a run: what they say, and why one cannot be read."""
+        """The waiver files beside a run: what they say, which have expired, and why one cannot be read."""
+        files = len(waiver_files(run.waivers))
         try:
-            return {"files": len(waiver_files(run.waivers)), "held": claimed_waivers(run.waivers), "fault": ""}
+            now_stands = waivers_of(run)
         except InputError as error:
-            return {"files": len(waiver_files(run.waivers)), "held": (), "fault": str(error)}
+            return {"files": files, "held": (), "expired": (), "fault": str(error)}
+        return {"files": files, "held": now_stands.waivers, "expired": now_stands.expired, "fault": ""}
 
     def _next(self, run: Run) -> str:
         """The next run that waits for a decision, after this one in the queue and else from its start."""
