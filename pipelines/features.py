@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.approval.keys import open_trusted
 from components.artifacts import documents
 from components.artifacts.progress import Progress, silent
+from components.errors import InputError
 from components.events.contract import DatasetContract
 from components.events.declaration import load_contract
+from components.serving.features_settings import FOLDER_VARIABLE, TRUST_VARIABLE
 from components.serving.publishing import Listed, Published, Source, publish_features, put_back
 from pipelines.releasing import verify_release
 from pipelines.runs import Run
@@ -76,3 +79,20 @@ def use(run: Run, digest: str, trusted: Sequence[Path], *, key: str, publisher: 
         InputError: If there is no such publication, or it has changed.
     """
     return put_back(digest, root=root, release=verify_release(run, trusted).digest, key=key, publisher=publisher)
+
+
+def served_from(root: Path | None, trust: Path | None) -> dict[str, str]:
+    """What a service's environment says of published features; nothing where none are asked for.
+
+    Raises:
+        InputError: If one is named without the other, or no key is found.
+    """
+    if root is None and trust is None:
+        return {}
+    if root is None or trust is None:
+        raise InputError(
+            f"{'--features' if root is None else '--features-trust'}: found nothing; needed beside the other: features are "
+            "served that a trusted publisher signed, and no others."
+        )
+    open_trusted([trust])
+    return {FOLDER_VARIABLE: str(root.absolute()), TRUST_VARIABLE: str(trust.absolute())}

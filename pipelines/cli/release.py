@@ -192,11 +192,25 @@ def manifests(
 @click.argument("name", metavar="RUN", default="latest")
 @_trust
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option(
+    "--features",
+    type=click.Path(path_type=Path),
+    help="Folder that rankgate features publish writes into: newer features are taken up as they come.",
+)
+@click.option(
+    "--features-trust",
+    type=click.Path(path_type=Path),
+    help="Public key, or folder of them, of whoever may publish features; needed beside --features.",
+)
 @click.pass_obj
-def serve(home: str, name: str, trusted: tuple[Path, ...], port: int) -> None:
+def serve(
+    home: str, name: str, trusted: tuple[Path, ...], port: int, features: Path | None, features_trust: Path | None
+) -> None:
     """Serve RUN's bento on 127.0.0.1, if it was packaged and its approval still holds."""
+    from pipelines.features import served_from
     from pipelines.releasing import packaged, verify_release
 
+    said = served_from(features, features_trust)
     place = Home(Path(home))
     run = place.find(name)
     release = verify_release(run, trusted)
@@ -211,7 +225,12 @@ def serve(home: str, name: str, trusted: tuple[Path, ...], port: int) -> None:
         f"  curl -s http://127.0.0.1:{port}/recommend -H 'Content-Type: application/json' -d '{{\"k\": 5}}'",
         err=True,
     )
-    environment = {**os.environ, "BENTOML_HOME": str(place.root / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
+    environment = {
+        **os.environ,
+        "BENTOML_HOME": str(place.root / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "true",
+        **said,
+    }
     words = ["serve", built.bento_tag, "--host", "127.0.0.1", "--port", str(port), "--timeout-keep-alive", "75"]
     # The service takes this process's place, so that signals and its exit code are its own.
     os.execve(sys.executable, [sys.executable, "-m", "bentoml", *words], environment)  # noqa: S606

@@ -79,7 +79,8 @@ def _told(what: str, gaps: list[float], times: list[float]) -> None:
     said = f"{what:38s} stalls: longest {stalls[0]:6.1f} ms, 5th {stalls[4]:6.1f}, p99 {np.percentile(stalls, 99):5.2f}"
     if times:
         lists = np.array(times) * 1e3
-        said += f" | lists {len(lists):5d}: p50 {np.median(lists):5.2f}, p99 {np.percentile(lists, 99):6.2f}, slowest {lists.max():6.1f} ms"
+        said += f" | {len(lists):5d} lists: p50 {np.median(lists):5.2f}, p99 {np.percentile(lists, 99):6.2f}"
+        said += f", slowest {lists.max():6.1f} ms"
     print(said, flush=True)
 
 

@@ -71,18 +71,18 @@ def release_of(ranker: Path, digest: str = "d" * 64) -> Release:
     return Release(digest=digest, approval=approval, key_id="e" * 64)
 
 
-def shop_of(ranker: Path, keys: Path) -> Shop:
-    """Of the small ranker, whose tables lie beside it."""
+def shop_of(ranker: Path, keys: Path, digest: str = "d" * 64) -> Shop:
+    """Of the small ranker, whose tables lie beside it; `digest` is its release's."""
     key = keys / "publisher.key"
     if not key.exists():
         new_key(key)
-    return Shop(ranker.parent, ranker, release_of(ranker), key)
+    return Shop(ranker.parent, ranker, release_of(ranker, digest), key)
 
 
 def main() -> None:
     """Publish, and say on a line of its own what is being done; whoever started this kills it at one of them."""
-    ranker, keys, root, hours = sys.argv[1:]
-    shop_of(Path(ranker), Path(keys)).publish(
+    ranker, keys, root, hours, digest = sys.argv[1:]
+    shop_of(Path(ranker), Path(keys), digest).publish(
         Path(root), hours=float(hours), progress=lambda message: print(message, flush=True)
     )
     print("done", flush=True)

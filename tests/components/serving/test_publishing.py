@@ -304,7 +304,7 @@ def test_a_publisher_that_is_killed_leaves_in_service_what_was_there(
 ) -> None:
     first = shop.publish(tmp_path, hours=2)
     place = first.folder.parent
-    words = [str(world.__file__), str(small_ranker), str(shop.key.parent), str(tmp_path), "3"]
+    words = [str(world.__file__), str(small_ranker), str(shop.key.parent), str(tmp_path), "3", shop.release.digest]
     with subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,
