@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+import shutil
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -238,19 +239,36 @@ def place(tmp_path: Path) -> Place:
     return found
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """A home with one run each, and its name: kept once, because writing a card and flushing it takes a moment."""
+    found = {}
+    for seed, (what, make) in enumerate((("passed", small_run), ("waivable", waivable_run), ("failed", failed_run))):
+        work = tmp_path_factory.mktemp(what)
+        (work / "documents").mkdir()
+        home = Home(work / "home")
+        found[what] = (home.root, keep_run(home, work / "documents", make(), seed=seed).name)
+    return found
+
+
+def _copied(place: Place, kept: tuple[Path, str]) -> Run:
+    shutil.copytree(kept[0], place.home.root, dirs_exist_ok=True)
+    return place.home.run_at(kept[1])
+
+
 @pytest.fixture
-def passed(place: Place) -> Run:
+def passed(place: Place, kept: dict[str, tuple[Path, str]]) -> Run:
     """A run that passed."""
-    return place.keep(small_run())
+    return _copied(place, kept["passed"])
 
 
 @pytest.fixture
-def waivable(place: Place) -> Run:
+def waivable(place: Place, kept: dict[str, tuple[Path, str]]) -> Run:
     """A run that one rule stops, which may be waived."""
-    return place.keep(waivable_run(), seed=1)
+    return _copied(place, kept["waivable"])
 
 
 @pytest.fixture
-def failed(place: Place) -> Run:
+def failed(place: Place, kept: dict[str, tuple[Path, str]]) -> Run:
     """A run that one rule stops for good."""
-    return place.keep(failed_run(), seed=2)
+    return _copied(place, kept["failed"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from components.errors import NotApprovedError
+from pipelines.local import locked
 from pipelines.releasing import decide_release, verify_release
 from pipelines.review.deciding import CHOICES
 from pipelines.review.reading import envelope_of
@@ -166,3 +168,61 @@ def test_a_decision_that_another_process_took_meanwhile_is_not_overwritten(place
     assert "I was first" in answer.words
     assert browser.decide(passed.name, "approved", "all the same").status == 303
     assert verify_release(passed, [place.public]).approval.reason == "all the same"
+
+
+def test_a_decision_that_cannot_be_read_can_be_replaced(place: Place, passed: Run) -> None:
+    (passed.folder / "approval").mkdir()
+    (passed.folder / "approval" / "approval.dsse.json").write_text("{}")
+    assert place.browser().decide(passed.name, "approved").status == 303
+    assert verify_release(passed, [place.public]).approval.decision == "approved"
+
+
+def test_two_forms_at_the_same_time_make_one_decision(place: Place, passed: Run) -> None:
+    """Whichever comes first is signed; the other is told that somebody decided."""
+    browsers = [place.browser(), place.browser(place.desk("wim@shop.example", key=str(place.waiver_key)))]
+    forms = [
+        browser.form(passed.name) | {"decision": "approved", "reason": f"by {number}"}
+        for number, browser in enumerate(browsers)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(
+            pool.map(
+                lambda pair: pair[0].post(f"{pair[0].root}runs/{passed.name}/decision", pair[1]),
+                zip(browsers, forms, strict=True),
+            )
+        )
+    assert sorted(answer.status for answer in answers) == [303, 409]
+    first = next(number for number, answer in enumerate(answers) if answer.status == 303)
+    held = verify_release(passed, [place.public, Path(f"{place.waiver_key}.pub")])
+    assert held.approval.reason == f"by {first}"
+
+
+def test_a_run_that_another_process_holds_is_not_decided_on(
+    place: Place, passed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.local._LOCK_PATIENCE_SECONDS", 0.0)
+    browser = place.browser()
+    with locked(passed):
+        answer = browser.decide(passed.name, "approved")
+    assert (answer.status, envelope_of(passed)) == (422, None)
+    assert "another process is working on it" in answer.words
+
+
+def test_a_waiver_that_has_expired_is_told_as_expired_and_lifts_nothing(
+    place: Place, waivable: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _waive(place, waivable)
+    later = datetime.now(UTC) + timedelta(days=30)
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # noqa: ARG003
+            return later
+
+    monkeypatch.setattr("pipelines.waiving.datetime", Later)
+    monkeypatch.setattr("pipelines.releasing.datetime", Later)
+    browser = place.browser()
+    assert "Expired at the end of" in browser.page(waivable.name).words
+    answer = browser.decide(waivable.name, "approved")
+    assert (answer.status, envelope_of(waivable)) == (403, None)
+    assert "had expired when it should be approved" in answer.words
