@@ -342,6 +342,15 @@ def packaged(shell: Shell, passed: dict[str, Any]) -> dict[str, Any]:
     return built
 
 
+def test_the_bill_of_materials_is_of_the_approved_ranker_and_is_told(shell: Shell, packaged: dict[str, Any]) -> None:
+    document = shell.json("sbom", packaged["run"])
+    (model,) = (held for held in document["components"] if held["type"] == "machine-learning-model")
+    assert model["hashes"][0]["content"] == packaged["ranker"]
+    assert {file["name"]: file["hashes"][0]["content"] for file in model["components"]} == packaged["files"]
+    assert model["description"].startswith("To show what rankgate does")
+    assert {"bentoml", "xgboost"} <= {held["name"] for held in document["components"] if held["type"] == "library"}
+
+
 def test_another_key_is_not_trusted(shell: Shell, packaged: dict[str, Any]) -> None:
     assert shell("keys", "new", "stranger.key").returncode == 0
     for command in ("verify", "package"):
@@ -454,6 +463,15 @@ def test_an_incumbent_is_held_against_on_the_same_requests(shell: Shell, passed:
     overall = next(e for e in against if not e["segment"])
     # The same data, seed and code give the same model, whatever the threads.
     assert overall["value"] == 0.0
+
+
+def test_the_card_of_a_successor_tells_what_has_changed(shell: Shell, passed: dict[str, Any]) -> None:
+    run = shell.json("demo", "--scale", _SCALE, "--policy", "lenient", "--incumbent", passed["run"], "--threads", "1")
+    card = json.loads((Path(run["folder"]) / "artifacts" / "card" / "card.json").read_text())
+    assert card["before"]["run"] == passed["run"]
+    assert card["before"]["digests"]["ranker"] == card["lineage"]["incumbent"] == passed["artifacts"]["ranker"]
+    # The same data, seed and code: nothing has changed but the threads, on a machine that has more than one.
+    assert {(change["kind"], change["what"]) for change in card["changes"]} <= {("settings", "threads")}
 
 
 def test_all_users_of_a_run_are_scored_stopped_and_gone_on_with(
