@@ -214,7 +214,7 @@ def _listener(front: Front) -> dict[str, Any]:
 def _route(split: Split, front: Front) -> dict[str, Any]:
     weighted = [
         {
-            "name": name if name == STABLE else _fallback_name(name),
+            "name": drawn_cluster(name),
             "weight": split.shares.get(name, 0),
             "response_headers_to_add": [
                 {"header": {"key": ARM_HEADER, "value": name}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
@@ -321,7 +321,7 @@ def _cluster(name: str, places: Sequence[Address], front: Front) -> dict[str, An
 def _with_fallback(name: str) -> dict[str, Any]:
     """An arm, and the stable one where it fails."""
     return {
-        "name": _fallback_name(name),
+        "name": drawn_cluster(name),
         "connect_timeout": _CONNECT,
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {
@@ -334,8 +334,9 @@ def _with_fallback(name: str) -> dict[str, Any]:
     }
 
 
-def _fallback_name(name: str) -> str:
-    return f"{name}-or-{STABLE}"
+def drawn_cluster(name: str) -> str:
+    """Envoy's name of what users of an arm are sent to: the arm itself, and for all but the stable one that behind it."""
+    return name if name == STABLE else f"{name}-or-{STABLE}"
 
 
 def _address(place: Address) -> dict[str, Any]:

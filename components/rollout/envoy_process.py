@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import InputError, RankgateError
 from components.rollout.envoy import ROUTES, Address, Front, Split, bootstrap, routes, write_routes
+from components.rollout.processes import Started, end, is_running, kill, start
 
 BOOTSTRAP_FILE = "bootstrap.json"
 LOG_FILE = "envoy.log"
@@ -28,7 +27,7 @@ _STEP = 0.02
 class EnvoyProcess:
     """A started Envoy. It goes on when whoever started it ends: a canary outlives its controller."""
 
-    pid: int
+    process: Started
     front: Front
     folder: Path
 
@@ -40,6 +39,8 @@ class EnvoyProcess:
             RankgateError: If Envoy does not take it in time; the old one then still holds.
         """
         wanted = routes(split, self.front)["version_info"]
+        if self.version() == wanted:
+            return
         write_routes(split, self.front, self.folder)
         ends = time.monotonic() + within
         while (found := self.version()) != wanted:
@@ -66,7 +67,7 @@ class EnvoyProcess:
 
     def end(self) -> None:
         """Answer what is in flight, and end; returns when it has."""
-        end_process(self.pid, within=_ENDS_WITHIN)
+        end(self.process, within=_ENDS_WITHIN)
 
 
 def start_envoy(front: Front, split: Split, folder: Path, *, program: Path | None = None) -> EnvoyProcess:
@@ -87,51 +88,17 @@ def start_envoy(front: Front, split: Split, folder: Path, *, program: Path | Non
     (folder / BOOTSTRAP_FILE).write_text(text + "\n", encoding="utf-8")
     write_routes(split, front, folder)
     words = ["--config-path", str(folder / BOOTSTRAP_FILE), "--concurrency", "1", "--log-level", "warning"]
-    # Not by `subprocess`, which wants to see its children end.
-    pid = os.posix_spawn(
-        str(program or _program()),
-        ["envoy", *words, "--disable-hot-restart"],
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(folder / LOG_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
+    process = start(
+        [str(program or _program()), *words, "--disable-hot-restart"], environment=os.environ, log=folder / LOG_FILE
     )
-    started = EnvoyProcess(pid, front, folder)
+    started = EnvoyProcess(process, front, folder)
     ends = time.monotonic() + _STARTS_WITHIN
     while not (_get(front.admin, "/ready") and started.version()):
-        if not is_running(pid) or time.monotonic() > ends:
-            end_process(pid, within=_ENDS_WITHIN)
+        if not is_running(process) or time.monotonic() > ends:
+            kill(process)
             raise _not_started(folder)
         time.sleep(_STEP)
     return started
-
-
-def end_process(pid: int, *, within: float) -> None:
-    """SIGTERM, and SIGKILL for what does not end in time; returns when the process is gone, whoever's child it is."""
-    for number, seconds in ((signal.SIGTERM, within), (signal.SIGKILL, within)):
-        if not is_running(pid):
-            return
-        os.kill(pid, number)
-        ends = time.monotonic() + seconds
-        while is_running(pid) and time.monotonic() < ends:
-            time.sleep(_STEP)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and has not ended; a child that has ended is taken leave of."""
-    try:
-        if os.waitpid(pid, os.WNOHANG)[0] == pid:
-            return False
-    except ChildProcessError:
-        pass
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state != "Z"
 
 
 def _program() -> Path:
@@ -159,13 +126,3 @@ def _get(place: Address, path: str) -> bytes:
             return content
     except (urllib.error.URLError, OSError, ValueError):
         return b""
-
-
-def arms_answered(counts: Mapping[str, float]) -> dict[str, float]:
-    """Requests that each arm was sent, retries counted where they went."""
-    found = {}
-    for name, value in counts.items():
-        parts = name.split(".")
-        if len(parts) == 3 and parts[0] == "cluster" and parts[2] == "upstream_rq_total" and "-or-" not in parts[1]:
-            found[parts[1]] = value
-    return found

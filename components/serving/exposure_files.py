@@ -323,6 +323,17 @@ def read_file(path: Path, *, damaged: Callable[[Damage], None]) -> Iterator[Show
         raise InputError(f"{path}: cannot be read ({error.strerror}); needed an exposure file.") from error
 
 
+def shown_in(line: bytes) -> Shown | None:
+    """The list of one line of a file; None for its first line, and for what is no record."""
+    said = _checked(line)
+    if said is None or "schema" in said:
+        return None
+    try:
+        return _shown(said)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _checked(line: bytes) -> dict[str, Any] | None:
     text = line[_CHECKED:-1]
     if not line.endswith(b"\n") or line[:_CHECKED] != b"%08x " % zlib.crc32(text):

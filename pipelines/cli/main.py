@@ -37,6 +37,7 @@ _COMMANDS = {
     "features": ("features", "Publish newer features for a release in service, list them, go back to earlier ones."),
     "exposures": ("exposures", "Turn what a service has shown into the next run's events."),
     "serve": ("release", "Serve a packaged run on this machine."),
+    "canary": ("canary", "Give a release some of the traffic, judge it, promote it or roll it back."),
     "compile": ("kubeflow", "Write the pipeline for Kubeflow, deterministically."),
     "submit": ("kubeflow", "Upload the pipeline to Kubeflow and start a run, or a schedule."),
 }

@@ -28,7 +28,9 @@ from components.rollout.envoy import (
     routes,
     write_routes,
 )
-from components.rollout.envoy_process import EnvoyProcess, arms_answered, end_process, is_running, start_envoy
+from components.rollout.envoy_process import EnvoyProcess, start_envoy
+from components.rollout.processes import end, is_running
+from components.rollout.reading import drawn_counts
 
 ONE, OTHER = "1" * 64, "2" * 64
 TENTH = Split(ONE, {CANARY: 1_000, STABLE: 8_000, BASELINE: 1_000})
@@ -193,6 +195,10 @@ def test_a_failing_canary_costs_nobody_an_answer(traffic: Traffic, fault: str) -
     answered = Counter(arm for _, _, arm, _ in answers)
     assert answered[STABLE] >= Counter(drawn.values())[CANARY] * 0.9
     assert answered[BASELINE] == Counter(drawn.values())[BASELINE]
+    if fault != "ill":
+        # Who was answered by the stable arm does not count for the canary; whom it still answered while ill does.
+        of_canary = Counter(drawn.values())[CANARY]
+        assert drawn_counts(traffic.envoy.counts(), CANARY) == (2 * of_canary, of_canary)
 
 
 @pytest.mark.integration
@@ -211,7 +217,9 @@ def test_nothing_is_lost_while_the_split_changes(traffic: Traffic) -> None:
         for user in USERS[:15]:
             statuses[traffic.ask(user)[0]] += 1
     assert statuses == {200: 180}
-    assert arms_answered(traffic.envoy.counts())[STABLE] > 0
+    counts = [drawn_counts(traffic.envoy.counts(), arm) for arm in traffic.arms]
+    assert [errors for _, errors in filter(None, counts)] == [0, 0, 0]
+    assert sum(asked for asked, _ in filter(None, counts)) == 180
 
 
 @pytest.mark.integration
@@ -225,5 +233,5 @@ def test_envoy_says_that_a_port_is_taken_and_ends_when_told(tmp_path: Path) -> N
             start_envoy(again, NONE, tmp_path / "two")
     finally:
         envoy.end()
-    assert not is_running(envoy.pid)
-    end_process(envoy.pid, within=0.1)
+    assert not is_running(envoy.process)
+    end(envoy.process, within=0.1)

@@ -1,0 +1,391 @@
+"""The controller of a canary: one look after another, each of them small, repeatable, and written down before the next.
+
+    starting -> watching -> promoting -> settling -> promoted
+                         -> rolling_back          -> rolled_back
+
+All that it knows is in one file, written whole or not at all; what runs is asked of the target. So it may be killed at any
+moment, and whoever takes the file up goes on. One at a time holds the lease. Whatever a person wants is put beside the file, and
+done by the next look.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from components.artifacts import documents
+from components.errors import InputError, RankgateError
+from components.rollout.contract import BASELINE, CANARY, STABLE, Memory, StepVerdict
+from components.rollout.envoy import WHOLE, Split
+from components.rollout.judging import judge
+from components.rollout.memory import Expected, begin, moved, taken_in, unread
+from components.rollout.policy import Outcome, RolloutPolicy
+from components.rollout.reading import Scraped, readings, scraped
+from components.rollout.target import Target
+from components.rollout.users import UserLedger
+from components.serving.exposure_files import Shown
+from components.statistics.sequential_users import Contrast
+
+SCHEMA_VERSION = 1
+STATE_FILE = "canary.json"
+WISH_FILE = "wish.json"
+LEASE_FILE = "lease"
+
+Phase = Literal["starting", "watching", "promoting", "settling", "promoted", "rolling_back", "rolled_back"]
+Wanted = Literal["pause", "resume", "promote", "abort"]
+ENDED: tuple[Phase, ...] = ("promoted", "rolled_back")
+
+_MOST_HAPPENINGS = 500
+_LOOKED_AT = 50
+"""Lists of a window that are looked at one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that changed, for a person."""
+
+    at: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person wants done."""
+
+    schema_version: int
+    wanted: Wanted
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """All that is known of a canary."""
+
+    schema_version: int
+    candidate: str
+    """Release digests."""
+    stable: str
+    policy: str
+    policy_sha256: str
+    began: float
+    """Seconds since 1970, as all times."""
+    phase: Phase = "starting"
+    paused: bool = False
+    memory: Memory | None = None
+    before: dict[str, Scraped] = field(default_factory=dict)
+    """By arm: where counters stood at the end of the last window."""
+    steps: dict[int, str] = field(default_factory=dict)
+    """When each step began, ISO 8601 with microseconds, UTC."""
+    verdict: StepVerdict | None = None
+    happenings: tuple[Happening, ...] = ()
+    ended: float | None = None
+    reason: str = ""
+    """Why it ended as it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the judge needs beside the metrics."""
+
+    expectations: Expected = field(default_factory=dict)
+    events: Path | None = None
+    """What users did; see `components.rollout.users`."""
+    gauges: Callable[[Sequence[Shown]], Mapping[str, float]] = lambda _: {}
+    """Figures of the canary that its metrics do not tell, from some of the lists that it has just shown."""
+    revoked: Callable[[], bool] = lambda: False
+
+
+class Controller:
+    """Takes a canary's looks; holds the lease for as long as its block lasts."""
+
+    def __init__(
+        self, folder: Path, target: Target, policy: RolloutPolicy, *, policy_sha256: str, watched: Watched
+    ) -> None:
+        self._folder, self._target, self._policy, self._watched = folder, target, policy, watched
+        self._policy_sha256 = policy_sha256
+        self._ledger = UserLedger()
+        self._has_read = False
+
+    def begin(self, *, candidate: str, stable: str, at: float) -> Canary:
+        """Begin a canary, or go on with the one that is under way.
+
+        Raises:
+            InputError: If another one is, or its rules have changed since it began.
+        """
+        held = state_of(self._folder)
+        if held is not None and held.phase not in ENDED:
+            if (held.candidate, held.stable) != (candidate, stable):
+                raise InputError(
+                    f"canary: found one of release {held.candidate[:12]} against {held.stable[:12]} under way; needed none. "
+                    "Wait for its end, or end it: rankgate canary abort"
+                )
+            if held.policy_sha256 != self._policy_sha256:
+                raise InputError(
+                    f"canary: was begun under {held.policy}, whose file has changed since; rules are not changed under way. "
+                    "Restore the file, or end the canary: rankgate canary abort"
+                )
+            return held
+        if candidate == stable:
+            raise InputError(f"canary: release {candidate[:12]} is in service already.")
+        self._outcomes_can_be_read()
+        (self._folder / WISH_FILE).unlink(missing_ok=True)
+        canary = Canary(SCHEMA_VERSION, candidate, stable, self._policy.label, self._policy_sha256, at)
+        return self._save(_told(canary, at, f"Canary of {candidate[:12]} against {stable[:12]} begun."))
+
+    def look(self, at: float) -> Canary:
+        """One look: read, judge, act, write down. Nothing happens to a canary that has ended.
+
+        Raises:
+            InputError: If there is none.
+        """
+        canary = state_of(self._folder)
+        if canary is None:
+            raise InputError(
+                f"canary: there is none at {self._folder}. Start one: rankgate canary start RUN --stable RUN"
+            )
+        canary = self._wished(canary, at)
+        if canary.phase == "starting":
+            canary = self._starting(canary, at)
+        elif canary.phase == "watching":
+            canary = self._watching(canary, at)
+        # What was decided is begun at once.
+        if canary.phase == "promoting":
+            canary = self._promoting(canary)
+        elif canary.phase == "rolling_back":
+            self._target.split(Split(canary.candidate, {STABLE: WHOLE}))
+            canary = self._ended(canary, at, "rolled_back", "Rolled back: everyone is answered by the stable release.")
+        if canary.phase == "settling":
+            canary = self._ended(canary, at, "promoted", "Promoted: everyone is answered by the new release.")
+        return self._save(canary)
+
+    def _outcomes_can_be_read(self) -> None:
+        needed = [guardrail.id for guardrail in self._policy.guardrails if isinstance(guardrail, Outcome)]
+        if needed and self._watched.events is None:
+            raise InputError(
+                f"policy {self._policy.label}: its guardrails {', '.join(needed)} ask what users did; needed their events. "
+                "Name them: --events FOLDER"
+            )
+
+    def _wished(self, canary: Canary, at: float) -> Canary:
+        """With what a person wanted meanwhile; what is too late is told."""
+        place = self._folder / WISH_FILE
+        if not place.exists() or canary.phase in ENDED:
+            return canary
+        wish = documents.load(Wish, place)
+        place.unlink()
+        why = f" ({wish.reason})" if wish.reason else ""
+        if wish.wanted in ("pause", "resume"):
+            done = f"{'Paused' if wish.wanted == 'pause' else 'Resumed'} by {wish.who}{why}."
+            return _told(replace(canary, paused=wish.wanted == "pause"), at, done)
+        if wish.wanted == "abort" and canary.phase in ("starting", "watching"):
+            return _leaving(canary, at, "rolling_back", f"Aborted by {wish.who}{why}.")
+        if wish.wanted == "promote" and canary.phase == "watching":
+            return _leaving(canary, at, "promoting", f"Promoted by {wish.who} before the policy's end{why}.")
+        is_now = canary.phase.replace("_", " ")
+        return _told(canary, at, f"{wish.who} wanted to {wish.wanted}{why}: not done, for it is {is_now}.")
+
+    def _starting(self, canary: Canary, at: float) -> Canary:
+        stable = self._target.serve(STABLE, canary.stable)
+        if not stable:
+            return canary
+        self._target.split(Split(canary.candidate, {STABLE: WHOLE}))
+        arms = {CANARY: canary.candidate} | ({BASELINE: canary.stable} if self._policy.compare_with == BASELINE else {})
+        # All are started before any is waited for.
+        ready = [self._target.serve(arm, release) for arm, release in arms.items()]
+        if not all(ready):
+            return canary
+        before = self._scrapes(at)
+        if len(before) < len(self._arms()):
+            return canary
+        self._target.split(self._split(canary, 0))
+        canary = replace(
+            canary, phase="watching", memory=begin(self._policy, at=at), before=before, steps={0: _iso(at)}
+        )
+        return _told(canary, at, f"All arms are ready: {self._words(0)}.")
+
+    def _watching(self, canary: Canary, at: float) -> Canary:
+        if canary.memory is None:
+            raise RankgateError("canary: is watched and remembers nothing; its file was changed by somebody.")
+        self._target.serve(STABLE, canary.stable)
+        self._target.serve(CANARY, canary.candidate)
+        if self._policy.compare_with == BASELINE:
+            self._target.serve(BASELINE, canary.stable)
+        # Whoever wrote this step down may have been killed before it was in force.
+        self._target.split(self._split(canary, canary.memory.step))
+        memory, before = self._read(canary, canary.memory, at)
+        verdict = judge(self._policy, memory, outcomes=self._outcomes(), at=at, revoked=self._watched.revoked())
+        last = canary.verdict
+        canary = replace(canary, memory=memory, before=before, verdict=verdict)
+        if verdict.action == "roll_back":
+            return _leaving(canary, at, "rolling_back", verdict.reason)
+        if verdict.action == "hold" or canary.paused:
+            if last is None or last.action != verdict.action:
+                canary = _told(canary, at, f"{verdict.action.capitalize()}: {verdict.reason}")
+            return canary
+        step = memory.step + 1
+        if step == len(self._policy.steps):
+            return _leaving(canary, at, "promoting", verdict.reason)
+        self._target.split(self._split(canary, step))
+        canary = replace(
+            canary, memory=moved(memory, step=step, at=at), steps={**canary.steps, step: _iso(at)}, verdict=None
+        )
+        return _told(canary, at, f"{verdict.reason} Now {self._words(step)}.")
+
+    def _read(self, canary: Canary, memory: Memory, at: float) -> tuple[Memory, dict[str, Scraped]]:
+        """With the window that ends now taken in, and where the next one begins."""
+        new_users: dict[str, int] = {}
+        counted_from = "" if self._has_read else _iso(memory.until)
+        latest: deque[Shown] = deque(maxlen=_LOOKED_AT)
+        for arm in self._arms():
+            lists = self._target.shown(arm)
+            if arm == CANARY:
+                lists = _remembering(lists, latest)
+            added = self._ledger.add(lists, steps=canary.steps, counted_from=counted_from)
+            for name, count in added.items():
+                new_users[name] = new_users.get(name, 0) + count
+        self._has_read = True
+        now = self._scrapes(at)
+        shares, gauges = self._shares(memory.step), self._watched.gauges(latest)
+        # The windows of all arms begin together: an arm that could not be read at the last look has none this time.
+        found = [
+            reading
+            for arm, scrape in now.items()
+            if arm in canary.before and math.isclose(canary.before[arm].at, memory.until, abs_tol=1e-3)
+            for reading in readings(
+                canary.before[arm],
+                scrape,
+                arm=arm,
+                share=shares[arm],
+                new_users=new_users.get(arm, 0),
+                extra=gauges if arm == CANARY else None,
+            )
+        ]
+        if not found:
+            return unread(memory, self._policy, at=at), now
+        return taken_in(memory, self._policy, found, expectations=self._watched.expectations), now
+
+    def _outcomes(self) -> dict[str, Contrast]:
+        if self._watched.events is None:
+            return {}
+        return {
+            guardrail.id: self._ledger.outcomes(
+                self._watched.events, guardrail.measure, other=self._policy.compare_with
+            )
+            for guardrail in self._policy.guardrails
+            if isinstance(guardrail, Outcome)
+        }
+
+    def _promoting(self, canary: Canary) -> Canary:
+        """The canary takes all, the stable arm is made anew behind it and takes all back."""
+        self._target.split(Split(canary.candidate, {CANARY: WHOLE}))
+        if not self._target.serve(STABLE, canary.candidate):
+            return canary
+        self._target.split(Split(canary.candidate, {STABLE: WHOLE}))
+        return replace(canary, phase="settling")
+
+    def _ended(self, canary: Canary, at: float, phase: Phase, what: str) -> Canary:
+        """Ended, once the arms that nobody is sent to any more are gone."""
+        gone = [self._target.stop(arm) for arm in self._arms() if arm != STABLE]
+        return _told(replace(canary, phase=phase, ended=at), at, what) if all(gone) else canary
+
+    def _scrapes(self, at: float) -> dict[str, Scraped]:
+        traffic = self._target.traffic()
+        found = {}
+        for arm in self._arms():
+            texts = self._target.metrics(arm)
+            if texts and traffic:
+                found[arm] = scraped(texts, traffic, arm=arm, at=at)
+        return found
+
+    def _arms(self) -> tuple[str, ...]:
+        return (CANARY, STABLE, BASELINE) if self._policy.compare_with == BASELINE else (CANARY, STABLE)
+
+    def _shares(self, step: int) -> dict[str, float]:
+        share = self._policy.steps[step].share
+        if self._policy.compare_with == BASELINE:
+            return {CANARY: share, STABLE: 1 - 2 * share, BASELINE: share}
+        return {CANARY: share, STABLE: 1 - share}
+
+    def _split(self, canary: Canary, step: int) -> Split:
+        shares = {arm: round(share * WHOLE) for arm, share in self._shares(step).items()}
+        return Split(canary.candidate, shares | {STABLE: WHOLE - sum(shares.values()) + shares[STABLE]})
+
+    def _words(self, step: int) -> str:
+        return f"step {step + 1} of {len(self._policy.steps)}, {100 * self._policy.steps[step].share:g} % of users"
+
+    def _save(self, canary: Canary) -> Canary:
+        documents.save(canary, self._folder / STATE_FILE)
+        return canary
+
+
+@contextmanager
+def lease(folder: Path) -> Iterator[None]:
+    """The right to look; the system takes it back from a process that ends in whatever way.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / LEASE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(file, 32, 0).decode(errors="replace").strip()
+            raise InputError(
+                f"canary: process {holder or 'of another person'} watches it; one does at a time. See it: rankgate canary status"
+            ) from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(file)
+
+
+def state_of(folder: Path) -> Canary | None:
+    """The canary of a folder, if there is one.
+
+    Raises:
+        InputError: If its file is none of ours.
+    """
+    place = folder / STATE_FILE
+    return documents.load(Canary, place) if place.exists() else None
+
+
+def wish(folder: Path, wanted: Wanted, *, who: str, reason: str) -> None:
+    """Let the next look do something; the last wish counts.
+
+    Raises:
+        InputError: If no canary is under way.
+    """
+    held = state_of(folder)
+    if held is None or held.phase in ENDED:
+        raise InputError("canary: found none under way; needed one. Start it: rankgate canary start RUN --stable RUN")
+    documents.save(Wish(SCHEMA_VERSION, wanted, who, reason), folder / WISH_FILE)
+
+
+def _remembering(lists: Iterable[Shown], latest: deque[Shown]) -> Iterator[Shown]:
+    for shown in lists:
+        latest.append(shown)
+        yield shown
+
+
+def _leaving(canary: Canary, at: float, phase: Phase, reason: str) -> Canary:
+    return _told(replace(canary, phase=phase, reason=reason), at, reason)
+
+
+def _told(canary: Canary, at: float, what: str) -> Canary:
+    return replace(canary, happenings=(*canary.happenings, Happening(at, what))[-_MOST_HAPPENINGS:])
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
