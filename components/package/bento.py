@@ -73,6 +73,7 @@ def build_package(
     cut = cut_lock(lock.read_text(encoding="utf-8"), _ROOTS)
     name = f"rankgate-{release.approval.run.rpartition('-')[0] or release.approval.run}"
     tag = f"{name}:{release.digest[:16]}"
+    built = bentoml_home / "bentos" / name / release.digest[:16]
     environment = {**os.environ, "BENTOML_HOME": str(bentoml_home), "BENTOML_DO_NOT_TRACK": "true"}
     bentoml_home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rankgate-bento-") as folder:
@@ -80,8 +81,10 @@ def build_package(
         progress("collecting the service")
         _collect(context, ranker, approval, release, requirements=cut, name=name)
         progress("bentoml build")
+        # BentoML refuses to build what its store has; what is there may be of another lock.
+        shutil.rmtree(built, ignore_errors=True)
         _bentoml(environment, context, "build", "--version", release.digest[:16], "--output", "tag", str(context))
-        _pin_installation(bentoml_home / "bentos" / name / release.digest[:16], context / "requirements.txt")
+        _pin_installation(built, context / "requirements.txt")
     progress("bill of materials")
     files = {relative: digest_file(path) for relative, path in tree_files(ranker)}
     materials = sbom(told, release, tag=tag, files=files, libraries=locked_libraries(cut), roots=_ROOTS)

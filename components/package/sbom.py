@@ -23,6 +23,7 @@ from components.evidence.contract import Estimate, Question
 from components.package.requirements import LockedLibrary, licences_of
 from components.ranker.contract import CANDIDATE
 from components.verdict.contract import Outcome
+from components.verdict.outcomes import deciding
 
 SBOM_FILE = "sbom.cdx.json"
 
@@ -172,15 +173,14 @@ def _considerations(card: Card) -> Json:
 
 def _assessed(outcome: Outcome, card: Card) -> Json | None:
     """What a rule on groups found of the group that decided it; None for rules on anything else."""
-    worst = [finding for finding in outcome.findings if finding.answer == outcome.answer]
-    if outcome.evidence not in _JUDGED or outcome.not_applicable or not worst:
+    found = deciding(outcome)
+    if outcome.evidence not in _JUDGED or outcome.not_applicable or not found:
         return None
-    first = worst[0]
     policy = card.verdict.policy
-    effect = "stops a release" if outcome.blocking else "gives advice"
+    effect = "can stop a release" if outcome.blocking else "gives advice"
     return {
-        "groupAtRisk": _slice(first.segment) if first.segment else first.subject,
-        "harms": f"{outcome.title}: {outcome.answer}. {first.message}",
+        "groupAtRisk": _slice(found.segment) if found.segment else found.subject,
+        "harms": f"{outcome.title}: {outcome.answer}. {found.message}",
         "mitigationStrategy": f"Rule {outcome.criterion} of policy {policy.name}@{policy.version} {effect}.",
     }
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,24 @@ from ..card.conftest import small_run
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
+def _release(place: Path) -> Release:
+    """What an approval of the ranker and the card below `place` lets out."""
+    approval = Approval(
+        schema_version=SCHEMA_VERSION,
+        run="shop-1",
+        decision="approved",
+        approver="rita",
+        submitter="ada",
+        reason="read",
+        decided_at="2026-11-23T00:00:00+00:00",
+        card=digest_tree(place / "card"),
+        verdict="b" * 64,
+        ranker=digest_tree(place / "ranker"),
+        policy="c" * 64,
+    )
+    return Release(digest="d" * 64, approval=approval, key_id="e" * 64)
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """The files of a bento: `src` of what was exported, as its image would hold them."""
@@ -32,23 +51,10 @@ def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     (folder / "ranker" / "ranker.json").write_text("{}")
     (folder / "approval.dsse.json").write_text("{}")
     write_card(small_run().sources(folder / "run"), out=folder / "card")
-    approval = Approval(
-        schema_version=SCHEMA_VERSION,
-        run="shop-1",
-        decision="approved",
-        approver="rita",
-        submitter="ada",
-        reason="read",
-        decided_at="2026-11-23T00:00:00+00:00",
-        card=digest_tree(folder / "card"),
-        verdict="b" * 64,
-        ranker=digest_tree(folder / "ranker"),
-        policy="c" * 64,
-    )
     build_package(
         folder / "ranker",
         folder / "approval.dsse.json",
-        Release(digest="d" * 64, approval=approval, key_id="e" * 64),
+        _release(folder),
         card=folder / "card",
         lock=repository / "requirements.lock",
         bentoml_home=folder / "home",
@@ -130,15 +136,32 @@ def test_the_package_names_its_bill_of_materials_by_its_bytes(source: Path) -> N
     assert sorted(path.name for path in out.iterdir()) == ["package.json", "ranker.tar", "sbom.cdx.json"]
 
 
+def test_the_same_release_is_packaged_again_with_the_same_bill_of_materials(
+    source: Path, repository: Path, tmp_path: Path
+) -> None:
+    place = source.parents[1]
+    before = documents.load(Package, place / "out" / "package.json")
+    again = build_package(
+        place / "ranker",
+        place / "approval.dsse.json",
+        _release(place),
+        card=place / "card",
+        lock=repository / "requirements.lock",
+        bentoml_home=place / "home",
+        out=tmp_path,
+    )
+    assert (again.sbom, again.bento_tag) == (before.sbom, before.bento_tag)
+
+
 def test_a_card_that_was_not_approved_is_not_packaged(source: Path, repository: Path, tmp_path: Path) -> None:
     place = source.parents[1]
-    approval = Approval(SCHEMA_VERSION, "shop-1", "approved", "rita", "ada", "read", "2026-11-23T00:00:00+00:00",
-                        "a" * 64, "b" * 64, digest_tree(place / "ranker"), "c" * 64)  # fmt: skip
+    held = _release(place)
+    other = replace(held, approval=replace(held.approval, card="a" * 64))
     with pytest.raises(NotApprovedError, match=r"its card is .* the approval is for aaaaaaaaaaaa"):
         build_package(
             place / "ranker",
             place / "approval.dsse.json",
-            Release(digest="d" * 64, approval=approval, key_id="e" * 64),
+            other,
             card=place / "card",
             lock=repository / "requirements.lock",
             bentoml_home=tmp_path / "home",

@@ -143,7 +143,7 @@ def test_considerations_are_the_teams_words_the_limits_and_what_rules_found_of_g
         {
             "groupAtRisk": "country = DE",
             "harms": "No group is served far worse: pass. quality-popularity: found 0.01. See quality.json.",
-            "mitigationStrategy": "Rule fairness-users of policy default@1.0.0 stops a release.",
+            "mitigationStrategy": "Rule fairness-users of policy default@1.0.0 can stop a release.",
         },
     ]  # fmt: skip
 
