@@ -220,8 +220,8 @@ def _facts(outcome: Outcome, finding: Finding, estimate: Estimate | None) -> tup
     facts = [
         Fact("Metric", f"{metric(outcome.metric)}, {outcome.statistic}", outcome.metric),
         Fact("Estimate", plain(finding.value) if finding.value is not None else "not measured"),
-        Fact("Interval", limits(finding, 4) or "none: counted, not estimated", "where the true figure lies"),
-        Fact("Level", f"{finding.level:.4g}", "how often such an interval holds it"),
+        Fact("Interval", limits(finding, 4) or "none: counted, not estimated"),
+        Fact("Level", f"{finding.level:.4g}", "how often such intervals hold the true figure"),
         Fact("Needed", typeset(finding.needed or plain(finding.margin)), "the policy’s bound"),
         Fact("Users", count(finding.n_users), "the unit of statistics"),
     ]
