@@ -10,7 +10,7 @@ from components.approval.contract import Approval, Release
 from components.errors import InputError
 from pipelines.releasing import decide_release
 from pipelines.review.desk import Desk
-from pipelines.review.reading import seen_decision
+from pipelines.review.reading import envelope_of, seen_digest
 from pipelines.runs import Run
 
 CHOICES: tuple[str, ...] = get_args(get_type_hints(Approval)["decision"])
@@ -103,7 +103,7 @@ def _check_unchanged(run: Run, form: Form) -> None:
             f"run {run.name}: its card was written anew while you read ({form.card[:12]} then, {now[:12]} now): a waiver was "
             "signed. Nothing was signed here. Read the card as it is now, and decide again."
         )
-    if seen_decision(run) != form.seen:
+    if seen_digest(envelope_of(run)) != form.seen:
         raise ChangedError(
             f"run {run.name}: somebody decided while you read. Nothing was signed here. Read their decision below; "
             "decide again if yours should take its place."

@@ -96,21 +96,17 @@ def envelope_of(run: Run) -> bytes | None:
         return None
 
 
-def seen_decision(run: Run) -> str:
-    """sha256 of the envelope beside a run, whatever it holds; empty for none. What a form says that its page showed."""
-    content = envelope_of(run)
-    return "" if content is None else digest_bytes(content)
+def seen_digest(envelope: bytes | None) -> str:
+    """sha256 of a decision's envelope, whatever it holds; empty for none. What a form says that its page showed."""
+    return "" if envelope is None else digest_bytes(envelope)
 
 
-def decision_of(run: Run, desk: Desk) -> Decision | None:
-    """The decision beside a run, its signature checked as far as trusted keys go; None where there is none.
+def read_decision(content: bytes, run: Run, desk: Desk) -> Decision:
+    """The decision in an envelope, its signature checked as far as trusted keys go.
 
     Raises:
-        NotApprovedError: If the file is no decision.
+        NotApprovedError: If it is no decision.
     """
-    content = envelope_of(run)
-    if content is None:
-        return None
     subject = f"decision on run {run.name}"
     opened = read_unchecked(content, subject=subject)
     approval = read_statement(opened.payload, subject=subject).approval

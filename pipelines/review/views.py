@@ -15,7 +15,7 @@ from pipelines.review.deciding import CHOICES, LONGEST_REASON
 from pipelines.review.desk import Desk, now
 from pipelines.review.drilling import criterion_view, finding_view
 from pipelines.review.pages import Addresses
-from pipelines.review.reading import Decision, Shown, decision_of, seen_decision, shown_card
+from pipelines.review.reading import Decision, Shown, envelope_of, read_decision, seen_digest, shown_card
 from pipelines.review.security import Secrets
 from pipelines.review.side_by_side import side_by_side
 from pipelines.review.waiting import PAGE_LENGTH, PLACES, age, chosen, counts, lines, outline
@@ -82,7 +82,9 @@ class Views:
         card = shown.card
         stands = standing(card)
         waived = {told.criterion: told.until for told in stands.waivers}
-        decision, fault = self._decision(run)
+        # Read once: what the page shows of the decision is what its form says that it has shown.
+        envelope = envelope_of(run)
+        decision, fault = self._decision(run, envelope)
         ordered = rules(card.verdict, waived)
         return {
             **self._everywhere(),
@@ -103,25 +105,23 @@ class Views:
             "decision_fault": fault,
             "outdated": decision is not None and decision.approval.card != shown.digest,
             "said": said,
-            "form": self._form(run, shown),
+            "form": self._form(run, shown, seen=seen_digest(envelope)),
             "next": self._next(run),
         }
 
     def criterion(self, run: Run, criterion: str) -> dict[str, Any] | None:
         """The page of one criterion; None where there is none of that name."""
-        shown = shown_card(run)
-        view = criterion_view(shown.card, criterion)
+        view = criterion_view(shown_card(run).card, criterion)
         if view is None:
             return None
-        return {**self._everywhere(), "run": run, "shown": shown, "card": shown.card, "view": view}
+        return {**self._everywhere(), "run": run, "view": view}
 
     def finding(self, run: Run, criterion: str, number: int) -> dict[str, Any] | None:
         """The page of one finding; None where there is none."""
-        shown = shown_card(run)
-        view = finding_view(shown.card, criterion, number)
+        view = finding_view(shown_card(run).card, criterion, number)
         if view is None:
             return None
-        return {**self._everywhere(), "run": run, "shown": shown, "card": shown.card, "view": view}
+        return {**self._everywhere(), "run": run, "view": view}
 
     def message(self, title: str, words: str) -> dict[str, Any]:
         """A page that only says something."""
@@ -132,21 +132,23 @@ class Views:
 
     def decision(self, run: Run) -> Decision | None:
         """The decision beside a run; None where there is none that can be read."""
-        return self._decision(run)[0]
+        return self._decision(run, envelope_of(run))[0]
 
-    def _decision(self, run: Run) -> tuple[Decision | None, str]:
+    def _decision(self, run: Run, envelope: bytes | None) -> tuple[Decision | None, str]:
+        if envelope is None:
+            return None, ""
         try:
-            return decision_of(run, self.desk), ""
+            return read_decision(envelope, run, self.desk), ""
         except RankgateError as error:
             return None, str(error)
 
-    def _form(self, run: Run, shown: Shown) -> dict[str, Any]:
+    def _form(self, run: Run, shown: Shown, *, seen: str) -> dict[str, Any]:
         page = secrets.token_urlsafe(16)
         return {
             "page": page,
             "code": self.secrets.form_code(run.name, page),
             "card": shown.digest,
-            "seen": seen_decision(run),
+            "seen": seen,
             "own": self.desk.is_own(run.request.submitted_by),
             "longest": LONGEST_REASON,
             "choices": CHOICES,
