@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from components.approval.keys import new_key
 from pipelines.review.reading import envelope_of
 from pipelines.review.security import CARD_POLICY, PAGE_POLICY, Secrets
-from pipelines.runs import Run
+from pipelines.runs import Home, Run
 
 from .conftest import ORIGIN, PORT, Browser, Place, failed_run
 
@@ -283,3 +288,59 @@ def test_markup_in_names_reasons_groups_and_messages_is_shown_as_it_is_written(p
     shown = pages[1].words + pages[2].words + pages[3].words + pages[4].words
     assert shown.count('<img src=x onerror="alert(1)">\'"&{{7777*7}}') > 8
     assert f"because {MARKUP}" in pages[1].words
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory, kept: dict[str, tuple[Path, str]]) -> tuple[Browser, Run]:
+    """A desk for thousands of questions, and its one run."""
+    work = tmp_path_factory.mktemp("fuzzed")
+    shutil.copytree(kept["failed"][0], work / "home")
+    place = Place(Home(work / "home"), work)
+    new_key(place.key)
+    return place.browser(place.desk(trusted=[])), place.home.run_at(kept["failed"][1])
+
+
+_PARTS = st.sampled_from(
+    [
+        "runs",
+        "{run}",
+        "card",
+        "{card}",
+        "rules",
+        "region",
+        "0",
+        "1",
+        "decision",
+        "static",
+        "style.css",
+        "..",
+        "%2e%2e",
+        "%2f",
+        "",
+    ]
+) | st.text(max_size=12).map(quote)
+_QUERIES = st.text(max_size=30).map(quote) | st.dictionaries(
+    st.sampled_from(["show", "words", "page", "signed", "token"]), st.text(max_size=12), max_size=3
+).map(urlencode)
+_BODIES = st.binary(max_size=60) | st.dictionaries(
+    st.sampled_from(["page", "code", "card", "seen", "decision", "reason", "x"]), st.text(max_size=30), max_size=7
+).map(lambda fields: urlencode(fields).encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "get", "TRACE"]),
+    parts=st.lists(_PARTS, max_size=6),
+    query=_QUERIES,
+    body=_BODIES,
+    origin=st.sampled_from([ORIGIN, "", "null"]),
+)
+def test_whatever_is_asked_gets_an_answer_and_signs_nothing(
+    fuzzed: tuple[Browser, Run], method: str, parts: list[str], query: str, body: bytes, origin: str
+) -> None:
+    browser, run = fuzzed
+    path = "/".join(parts).replace("{run}", run.name).replace("{card}", run.artifact_digests()["card"])
+    answer = browser.ask(method, f"{browser.root}{path}?{query}", body=body, headers={"origin": origin})
+    assert answer.status in (200, 303, 403, 404, 405)
+    assert answer.headers["content-security-policy"] in (PAGE_POLICY, CARD_POLICY)
+    assert envelope_of(run) is None
