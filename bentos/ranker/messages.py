@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 MOST_CANDIDATES = 1_000
 MOST_EXPLAINED = 50
 MOST_REQUESTS = 64
+MOST_SESSION = 100
+MOST_SECONDS_AGO = 7 * 86_400
 MOST_PAIRS = 10_000
 """Candidates in all requests of a batch together."""
 
@@ -44,6 +46,16 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SessionEvent(_Message):
+    """Something that the user did just now."""
+
+    item_id: Identifier
+    event: Annotated[str, Field(strict=True, min_length=1, max_length=64)] = Field(
+        description="By its name in the dataset contract. Impressions are taken in and change nothing."
+    )
+    seconds_ago: Annotated[float, Field(ge=0, le=MOST_SECONDS_AGO, strict=True, allow_inf_nan=False)]
+
+
 class _Request(_Message):
     user_id: Identifier | None = Field(
         default=None, description="Absent for a visitor who is not known.", examples=["u00042"]
@@ -73,6 +85,11 @@ class _ListRequest(_Request):
     )
     exclude: Annotated[list[Identifier], Field(max_length=MOST_CANDIDATES)] = Field(
         default_factory=list, description="Items that must not be shown this time.", examples=[["4711"]]
+    )
+    session: Annotated[list[SessionEvent], Field(max_length=MOST_SESSION)] = Field(
+        default_factory=list,
+        description="What the user did since the features were made, in any order. What they took seeds retrieval, and is "
+        "left out where the rules leave out what was taken; scores are by the features as they are.",
     )
 
 

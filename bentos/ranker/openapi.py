@@ -20,6 +20,7 @@ from bentos.ranker.messages import (
     RecommendRequest,
     Refusal,
     ReleaseAnswer,
+    SessionEvent,
 )
 
 _REFERENCES = "#/components/schemas/{model}"
@@ -94,11 +95,12 @@ _DEADLINE: dict[str, Any] = {
 }
 
 
-def document(context: Sequence[str]) -> dict[str, Any]:
+def document(context: Sequence[str], events: Sequence[str] = ()) -> dict[str, Any]:
     """The OpenAPI 3.1 document.
 
     Args:
         context: Names that a request's context may have: of the one ranker that answers.
+        events: Names that a session's events may have; any without them.
     """
     models = {model for lists in _LISTS for model in (lists.asked, lists.answered)}
     models |= {ReleaseAnswer, Refusal, Health}
@@ -146,8 +148,21 @@ def document(context: Sequence[str]) -> dict[str, Any]:
                 }
             },
         },
-        "components": {"schemas": {name: _with_context(one, context) for name, one in definitions["$defs"].items()}},
+        "components": {
+            "schemas": {
+                name: _with_events(one, events) if name == SessionEvent.__name__ else _with_context(one, context)
+                for name, one in definitions["$defs"].items()
+            }
+        },
     }
+
+
+def _with_events(schema: dict[str, Any], events: Sequence[str]) -> dict[str, Any]:
+    """The schema of a session's event, which knows what events there are."""
+    if not events:
+        return schema
+    event = {"type": "string", "enum": sorted(events), "description": schema["properties"]["event"]["description"]}
+    return {**schema, "properties": {**schema["properties"], "event": event}}
 
 
 def _with_context(schema: dict[str, Any], context: Sequence[str]) -> dict[str, Any]:

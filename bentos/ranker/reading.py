@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from bentos.ranker.messages import BatchedRequest, RankRequest, RecommendRequest
 from bentos.ranker.refusals import RefusedError, faults_of, shown
 from components.errors import Fault
-from components.serving.contract import Ask
+from components.serving.contract import Ask, Interaction
 from components.serving.traces import CARRIED
 
 Message = MutableMapping[str, Any]
@@ -167,6 +167,7 @@ def ask_of(
         k=request.k,
         context=request.context,
         exclude=frozenset(request.exclude),
+        session=tuple(Interaction(one.item_id, one.event, one.seconds_ago) for one in request.session),
         surface=request.surface,
         deadline=deadline,
         # Without a key of their own nobody could join what came of it to the draw.

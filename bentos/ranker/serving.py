@@ -73,8 +73,9 @@ class Serving:
         return self.answerer
 
     def document(self) -> bytes:
-        """The OpenAPI document, with the context that the ranker knows; made when it is first asked for."""
-        context = self.opened().ranker.context
+        """The OpenAPI document, with the context and the events that the ranker knows; made when it is first asked for."""
+        ranker = self.opened().ranker
+        context = ranker.context
         if self._document is None or self._document[0] != context:
-            self._document = context, json.dumps(document(context), ensure_ascii=False).encode()
+            self._document = context, json.dumps(document(context, ranker.events), ensure_ascii=False).encode()
         return self._document[1]

@@ -94,6 +94,11 @@ class FeatureTables:
         return self._manifest.context
 
     @property
+    def impression(self) -> str:
+        """Name of the event that says what was shown; empty where none does."""
+        return self._manifest.impression
+
+    @property
     def bucket_seconds(self) -> int:
         return self._manifest.bucket_seconds
 

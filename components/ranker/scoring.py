@@ -195,6 +195,16 @@ class LoadedRanker:
         return int(self._tables.latest_bucket) * self._bucket_seconds
 
     @property
+    def taking_events(self) -> tuple[str, ...]:
+        """Names of the events that count as having taken an item."""
+        return self._folder.dataset.outcomes
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Names of all events that say anything, ascending: those, and the one that says what was shown."""
+        return tuple(sorted({*self.taking_events, self._tables.impression} - {""}))
+
+    @property
     def declared_features(self) -> tuple[Feature, ...]:
         """The declarative list that the ranker was trained on."""
         return self._folder.dataset.features
@@ -322,6 +332,7 @@ class LoadedRanker:
         context: Mapping[str, str] | None = None,
         bucket: int | None = None,
         exclude: Collection[str] = (),
+        taken: Sequence[str] = (),
         request: str | None = None,
         lap: Callable[[str], None] = _unwatched,
     ) -> list[Place]:
@@ -334,6 +345,8 @@ class LoadedRanker:
             context: As in `rank`.
             bucket: As in `rank`.
             exclude: As in `rank`.
+            taken: What the user has taken since, oldest first: retrieval looks for what is near it too, as if it were known.
+                Features are as of the bucket all the same, and nothing is left out for it but what `exclude` names.
             request: Key of the request, which the exploration slot draws by: the same key draws the same. None explores
                 nothing, and every propensity is 1.
             lap: Called as each of `STAGES` ends, with its name.
@@ -341,7 +354,7 @@ class LoadedRanker:
         asked = self._checked(context, k)
         at = int(self._tables.latest_bucket) if bucket is None else bucket
         if item_ids is None:
-            items, sources = self._retrieved(user_id, asked, exclude, bucket=at)
+            items, sources = self._retrieved(user_id, asked, exclude, taken, bucket=at)
             lap("retrieve")
             names = [self.item_ids[item] for item in items.tolist()]
             ties = items
@@ -400,15 +413,26 @@ class LoadedRanker:
         return join_lists(parts), pairs
 
     def _retrieved(
-        self, user_id: str | None, context: Mapping[str, str], exclude: Collection[str], *, bucket: int
+        self,
+        user_id: str | None,
+        context: Mapping[str, str],
+        exclude: Collection[str],
+        taken: Sequence[str],
+        *,
+        bucket: int,
     ) -> tuple[Ids, Flags]:
         permitted = None
         if self._eligibility.limits or exclude:
             said = {name: [value] for name, value in context.items()}
             permitted = np.atleast_2d(self._eligibility.of_catalogue(said, requests=1)).copy()
             permitted[:, [self._items[item] for item in exclude if item in self._items]] = False
-        _, items, sources = self._index.named_candidates(
-            np.array([self._user(user_id)], dtype=np.int32),
+        user, index = self._user(user_id), self._index
+        if since := [self._items[item] for item in taken if item in self._items]:
+            known = index.seen.of(user)
+            new = np.array(list(dict.fromkeys(since)), dtype=np.int32)
+            user, index = 0, index.of_one(np.concatenate([known, new[~np.isin(new, known)]]))
+        _, items, sources = index.named_candidates(
+            np.array([user], dtype=np.int32),
             bucket=bucket,
             quotas=self.manifest.candidate_sources,
             exclude_seen=self.manifest.rerank.exclude_seen,

@@ -36,6 +36,7 @@ from components.serving.contract import (
     UNKNOWN_USER,
     Answer,
     Ask,
+    Interaction,
     Looked,
     Place,
 )
@@ -45,6 +46,7 @@ _LOG = logging.getLogger("rankgate.serving")
 
 _EXPLAINED_TOGETHER = 4
 _WARM_ROUNDS = 20
+_MOST_FAULTS = 5
 _WARM_ITEMS = 100
 
 Clock = Callable[[], float]
@@ -58,6 +60,8 @@ class _Course:
     """Who knows the user best."""
     reasons: set[str]
     stages: dict[str, float]
+    taken: tuple[str, ...] = ()
+    """What the user took in this session, oldest first."""
 
 
 class _Watch:
@@ -125,6 +129,13 @@ class Answerer:
         known = self._ranker.context
         if unknown := sorted(ask.context.keys() - set(known)):
             found.append(Fault("context", ", ".join(unknown), f"one of: {', '.join(known) or 'none is used'}"))
+        if ask.session:
+            events = self._ranker.events
+            found += [
+                Fault(f"session.{place}.event", repr(one.event)[:80], f"one of: {', '.join(events)}")
+                for place, one in enumerate(ask.session)
+                if one.event not in events
+            ][:_MOST_FAULTS]
         return found
 
     def warm_up(self) -> None:
@@ -168,7 +179,10 @@ class Answerer:
         """
         if faults := self.faults(ask):
             raise FaultyInputError(f"request {ask.request_id}", faults)
-        course = _Course(self._ranker, set(), {})
+        course = _Course(self._ranker, set(), {}, _taken(ask.session, self._ranker.taking_events))
+        if course.taken and self._ranker.manifest.rerank.exclude_seen:
+            # On every rung: what was taken a minute ago is as little wanted again as what was taken yesterday.
+            ask = replace(ask, exclude=ask.exclude | set(course.taken))
         if looked is not None:
             course.ranker = self._knowing(ask, looked)
             course.stages["store"] = looked.seconds
@@ -250,6 +264,7 @@ class Answerer:
                 k=ask.k,
                 context=ask.context,
                 exclude=ask.exclude,
+                taken=course.taken,
                 request=ask.request_id if ask.explore else None,
                 lap=watch.lap,
             )
@@ -301,6 +316,14 @@ def explained(answer: Answer, parts: Iterable[Sequence[Explanation]], *, seconds
         fallbacks=answer.fallbacks if whole else _ordered({*answer.fallbacks, UNEXPLAINED}),
         stages={**answer.stages, "explain": seconds},
     )
+
+
+def _taken(session: Sequence[Interaction], events: Collection[str]) -> tuple[str, ...]:
+    """Distinct items that were taken in a session, in the order of their latest time, oldest first."""
+    if not session:
+        return ()
+    latest = {one.item_id: one for one in sorted(session, key=lambda one: -one.seconds_ago) if one.event in events}
+    return tuple(sorted(latest, key=lambda item: -latest[item].seconds_ago))
 
 
 def _kind(candidates: Sequence[str] | None, *, slow: bool) -> Hashable:

@@ -50,6 +50,16 @@ STAGES = ("store", "retrieve", "features", "score", "rerank", "explain", "fallba
 
 
 @dataclass(frozen=True, slots=True)
+class Interaction:
+    """Something that the user did just now, later than the features know."""
+
+    item_id: str
+    event: str
+    """By its name in the dataset contract."""
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One request for a list."""
 
@@ -64,6 +74,8 @@ class Ask:
     context: Mapping[str, str] = field(default_factory=dict)
     exclude: frozenset[str] = frozenset()
     """Items that must not be shown for this request."""
+    session: tuple[Interaction, ...] = ()
+    """In any order. What counts as taken seeds retrieval, and is left out where what was taken is."""
     surface: str = ""
     """Where the list will stand; empty where the caller does not say."""
     deadline: float | None = None

@@ -565,3 +565,30 @@ def test_no_answer_holds_what_json_cannot(client: Client, ranker: LoadedRanker) 
         assert all(math.isfinite(one["score"]) for one in found["items"])
     odd = 'a"b\\c\u2028\x00é'
     assert client.post("/rank", {"candidates": [odd], "request_id": odd}).json()["items"][0]["item_id"] == odd
+
+
+def test_a_session_is_read_checked_and_told_in_the_document(client: Client, ranker: LoadedRanker) -> None:
+    taken = {"item_id": ranker.item_ids[5], "event": "click", "seconds_ago": 12.5}
+    plain = client.post("/recommend", {"k": 300}).json()
+    seeded = client.post("/recommend", {"k": 300, "session": [taken]}).json()
+    RankAnswer.model_validate(seeded)
+    assert {one["source"] for one in seeded["items"]} > {one["source"] for one in plain["items"]}
+    batch = client.post("/batch", {"requests": [{"k": 300, "session": [taken]}, {"k": 300}]}).json()
+    assert [one["items"] for one in batch["answers"]] == [seeded["items"], plain["items"]]
+    for wrong, said in (
+        ({"event": "wish"}, "session.0.event: found 'wish'; needed one of: add_to_cart, click, impression, purchase"),
+        ({"seconds_ago": -1}, "session.0.seconds_ago: found -1"),
+        ({"seconds_ago": 8 * 86_400}, "needed less than or equal to 604800"),
+        ({"when": 3}, "session.0.when: found an unknown field"),
+        ({"item_id": ""}, "session.0.item_id"),
+    ):
+        answer = client.post("/recommend", {"session": [taken | wrong]})
+        assert answer.status == 400
+        assert said in answer.error
+    assert (
+        "requests.1.session.0.event"
+        in client.post("/batch", {"requests": [{}, {"session": [taken | {"event": "wish"}]}]}).error
+    )
+    assert client.post("/recommend", {"session": [taken] * 101}).status == 400
+    event = client.send("GET", "/openapi.json").json()["components"]["schemas"]["SessionEvent"]["properties"]["event"]
+    assert event["enum"] == ["add_to_cart", "click", "impression", "purchase"]
