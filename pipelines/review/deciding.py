@@ -88,7 +88,7 @@ def _reason(text: str, decision: str) -> str:
     said = " ".join(text.split())
     if not said and decision != "approved":
         word = "question" if decision == "asked" else "refusal"
-        raise InputError(f"reason: found none; needed one that the submitter can act on with a {word}.")
+        raise InputError(f"reason: found none; a {word} needs one that the submitter can act on. Nothing was signed.")
     if len(said) > LONGEST_REASON or not said.isprintable():
         raise InputError(
             f"reason: found {len(said):,} characters; needed printable text of at most {LONGEST_REASON:,}."
