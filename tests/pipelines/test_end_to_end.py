@@ -109,6 +109,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     folder = tmp_path_factory.mktemp("road")
     _policy(folder / "lenient", bound=0.0)
     _policy(folder / "strict", bound=0.8)
+    words = "schema: rankgate/model-card/v1\ndatasets: [demo-shop]\nintended_use: A feed at the end of the road.\n"
+    (folder / "model-card.yaml").write_text(words)
     return Shell(folder)
 
 
@@ -347,7 +349,8 @@ def test_the_bill_of_materials_is_of_the_approved_ranker_and_is_told(shell: Shel
     (model,) = (held for held in document["components"] if held["type"] == "machine-learning-model")
     assert model["hashes"][0]["content"] == packaged["ranker"]
     assert {file["name"]: file["hashes"][0]["content"] for file in model["components"]} == packaged["files"]
-    assert model["description"].startswith("To show what rankgate does")
+    # Said once for all policies of the folder.
+    assert model["description"] == "A feed at the end of the road."
     assert {"bentoml", "xgboost"} <= {held["name"] for held in document["components"] if held["type"] == "library"}
 
 
