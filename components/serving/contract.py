@@ -31,7 +31,7 @@ UNEXPLAINED = "unexplained"
 FALLBACKS: Mapping[str, str] = {
     UNKNOWN_USER: "The user is not known: ranked as a visitor, by what is known of items and of the request.",
     UNKNOWN_ITEMS: "Some candidates are not known: ranked without counts, behind known ones of the same score.",
-    MISSING_FEATURES: "Features could not be read: those of the release were used.",
+    MISSING_FEATURES: "A shared store did not give the user: looked up in the tables that the service has itself.",
     NOTHING_ELIGIBLE: "None of the candidates may be shown: the list was retrieved instead.",
     NOTHING_RETRIEVED: "No source named an item that may be shown: what is popular was listed.",
     DEADLINE: "Too little time was left to score: the order of what is popular was used.",

@@ -12,6 +12,8 @@ Why not redis-py: docs/decisions/0036-shared-store.md. The protocol: https://red
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
@@ -249,5 +251,11 @@ def _refusal(failure: Failure) -> str:
 
 
 def _said(error: OSError) -> str:
-    """What the system said, without places in our code."""
+    """What the system said, in its own words and not in a library's."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: {error.reason}"
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
     return error.strerror or type(error).__name__

@@ -49,7 +49,7 @@ def share(
     """Write what services look up of each user to a store that speaks the Redis protocol.
 
     Services of RUN that RANKGATE_STORE points there read users from it instead of laying them out in memory. A set is used once
-    all of it is there. Stopped at any moment, the same command goes on. docs/serving.md says what services do without it.
+    all of it is there. Stopped at any moment, the same command goes on. docs/shared-store.md says what services do without it.
     """
     from components.ranker.scoring import LoadedRanker
     from components.serving.shared_store_address import address_of

@@ -35,6 +35,10 @@ from components.serving.shared_store_writing import share_users
 
 _LISTS, _CANDIDATES, _SHOWN = 3_000, 100, 20
 _BUDGET = 0.5
+_QUIET = 0.1
+"""Of all lists, the share that CPU is read at: on a machine that others use most lists cost more than they would alone."""
+_PAUSE = 0.0001
+"""Seconds before each list where no store is asked: whoever has waited finds its caches colder than whoever has not."""
 
 
 def memory() -> dict[str, float]:
@@ -66,21 +70,25 @@ async def lists(answerer: Answerer, asks: list[Ask], way: str, url: str) -> dict
         store.start()
         while not store.state().whole:
             await asyncio.sleep(0.01)
-    took, waited = [], []
+    took, waited, asked = [], [], []
     for ask in asks:
+        if way != "store":
+            await asyncio.sleep(_PAUSE)
         began, at = time.process_time_ns(), time.perf_counter_ns()
         looked = None if way == "memory" else Looked(None, "lost", 0.0)
         if way == "store" and ask.user_id:
             looked = (await store.users(ranker, [ask.user_id], seconds=answerer.spare(ask)))[ask.user_id]
             waited.append(time.perf_counter_ns() - at)
+            asked.append(time.process_time_ns() - began)
             if looked.reason:
                 raise SystemExit(f"the store did not give a user: {looked.reason}")
         answerer.answer(ask, looked)
         took.append(time.process_time_ns() - began)
     await store.close()
-    found = {"cpu_us": float(np.median(took)) / 1e3}
+    found = {"cpu_us": float(np.quantile(took, _QUIET)) / 1e3}
     if waited:
         found |= {"wait_us": float(np.median(waited)) / 1e3, "wait_p99_us": float(np.quantile(waited, 0.99)) / 1e3}
+        found["asking_us"] = float(np.quantile(asked, _QUIET)) / 1e3
     return found
 
 
@@ -142,9 +150,10 @@ def main() -> None:
                 told = json.loads(made.stdout)
                 own = told["RssAnon_after"] - told["RssAnon_before"]
                 files = told["RssFile_after"] - told["RssFile_before"]
-                wait = (
-                    f", waiting {told['wait_us']:.0f} us (p99 {told['wait_p99_us']:.0f})" if "wait_us" in told else ""
-                )
+                wait = ""
+                if way == "store":
+                    wait = f", {told['asking_us']:.0f} of it for asking, which takes {told['wait_us']:.0f} us"
+                    wait += f" (p99 {told['wait_p99_us']:.0f})"
                 print(
                     f"{way:7} {told['cpu_us']:6.0f} us of CPU a list{wait}; opening {told['open_cpu_s']:.2f} s; "
                     f"own memory +{own:.1f} MB, pages of files +{files:.1f} MB"

@@ -223,7 +223,7 @@ def test_a_server_that_does_not_answer_is_told(
 def test_without_a_server_it_is_told_where_none_is(redis_server: Callable[..., Any], elsewhere: LoadedRanker) -> None:
     server = redis_server()
     server.kill()
-    with pytest.raises(InputError, match=r"store redis://127\.0\.0\.1:\d+/0: cannot be reached"):
+    with pytest.raises(InputError, match=r"store redis://127\.0\.0\.1:\d+/0: cannot be reached \(Connection refused\)"):
         share(elsewhere, server.url)
 
 
