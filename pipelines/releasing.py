@@ -39,7 +39,7 @@ def decide_release(
 
     Args:
         run: The run.
-        decision: `approved` or `refused`.
+        decision: `approved`, `refused` or `asked`.
         key: Private key: a file or a URI.
         approver: Who decides.
         reason: Why.
@@ -67,7 +67,11 @@ def decide_release(
         }
         if decision == "approved":
             return approving.approve(**told, waivers=run.waivers, trusted=trusted)
-        return approving.refuse(**told)
+        if decision == "asked":
+            return approving.ask(**told)
+        if decision == "refused":
+            return approving.refuse(**told)
+        raise InputError(f"decision: found {decision!r}; needed approved, refused or asked.")
 
 
 def verify_release(run: Run, trusted: Sequence[Path]) -> Release:

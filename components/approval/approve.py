@@ -1,7 +1,7 @@
 """A person's decision over the very card that they read, signed; and its check before anything is let out.
 
-approve, refuse    card, verdict, ranker, policy -> approval.dsse.json
-verify_approval    approval.dsse.json and the same four -> Release, or the reason why not
+approve, refuse, ask   card, verdict, ranker, policy -> approval.dsse.json
+verify_approval        approval.dsse.json and the same four -> Release, or the reason why not
 
 The decision names the four artefacts by tree digest and every file of them by sha256, so that a later change of any byte,
 in any of them, ends the approval. Who submitted a run cannot decide on it. A blocked run is approved only if trusted, unexpired
@@ -36,7 +36,7 @@ from components.errors import InputError, NotApprovedError
 
 APPROVAL_FILE = "approval.dsse.json"
 
-Decision = Literal["approved", "refused"]
+Decision = Literal["approved", "refused", "asked"]
 
 _ROLES = ("card", "verdict", "ranker", "policy")
 
@@ -109,13 +109,31 @@ def refuse(
     Returns:
         The signed decision. It lets nothing out: `verify_approval` says that it was refused.
     """
-    at = _moment(decided_at)
-    people = two_people(submitter=submitter, other=approver, role="approver")
     if not reason.strip():
         raise InputError(f"run {run}: found a refusal without a reason; needed one that its submitter can act on.")
-    artifacts = artifact_files(card=card, verdict=verdict, ranker=ranker, policy=policy)
-    belonging(run, artifacts, card=card, verdict=verdict, policy=policy, submitter=people[0])
-    return _sign("refused", run, artifacts, people, reason.strip(), key, at, out)
+    places = {"card": card, "verdict": verdict, "ranker": ranker, "policy": policy}
+    return _sign_other("refused", run, places, submitter, approver, reason.strip(), key, decided_at, out)
+
+
+def ask(
+    *,
+    run: str,
+    card: Path,
+    verdict: Path,
+    ranker: Path,
+    policy: Path,
+    submitter: str,
+    approver: str,
+    reason: str,
+    key: Path | str,
+    decided_at: datetime,
+    out: Path,
+) -> Release:
+    """As `refuse`, but signs a question to the submitter, which is the reason. Another decision takes its place later."""
+    if not reason.strip():
+        raise InputError(f"run {run}: found no question; needed one that its submitter can answer.")
+    places = {"card": card, "verdict": verdict, "ranker": ranker, "policy": policy}
+    return _sign_other("asked", run, places, submitter, approver, reason.strip(), key, decided_at, out)
 
 
 def verify_approval(
@@ -181,6 +199,27 @@ def verify_approval(
     return Release(digest=digest_bytes(opened.payload), approval=statement.approval, key_id=opened.key_id)
 
 
+def _sign_other(
+    decision: Decision,
+    run: str,
+    places: Mapping[str, Path],
+    submitter: str,
+    approver: str,
+    reason: str,
+    key: Path | str,
+    decided_at: datetime,
+    out: Path,
+) -> Release:
+    """Sign what lets nothing out, of a passed run or a blocked one."""
+    at = _moment(decided_at)
+    people = two_people(submitter=submitter, other=approver, role="approver")
+    artifacts = artifact_files(**places)
+    belonging(
+        run, artifacts, card=places["card"], verdict=places["verdict"], policy=places["policy"], submitter=people[0]
+    )
+    return _sign(decision, run, artifacts, people, reason, key, at, out)
+
+
 def _sign(
     decision: Decision,
     run: str,
@@ -238,6 +277,11 @@ def _check_decision(approval: Approval, *, run: str, subject: str) -> None:
     if approval.run != run:
         raise NotApprovedError(
             f"{subject}: was given for another run, {approval.run!r}. Have this one reviewed: rankgate approve {run}"
+        )
+    if approval.decision == "asked":
+        raise NotApprovedError(
+            f"{subject}: {approval.approver} asked its submitter at {approval.decided_at}: {approval.reason} "
+            "Nobody has approved it yet."
         )
     if approval.decision != "approved":
         raise NotApprovedError(

@@ -22,7 +22,8 @@ WAIVER_PREDICATE_TYPE = "https://rankgate.dev/attestation/waiver/v1"
 class Approval:
     schema_version: int
     run: str
-    decision: Literal["approved", "refused"]
+    decision: Literal["approved", "refused", "asked"]
+    """`asked`: the reason is a question to the submitter; like a refusal it lets nothing out."""
     approver: str
     """An address or account name; never the submitter's."""
     submitter: str

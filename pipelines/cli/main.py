@@ -29,6 +29,7 @@ _COMMANDS = {
     "review": ("review", "Read cards and sign decisions in a browser, on this machine."),
     "approve": ("release", "Sign the approval of a run's card."),
     "refuse": ("release", "Sign the refusal of a run's card."),
+    "ask": ("release", "Sign a question about a run's card."),
     "verify": ("release", "Check a run's approval against what it was signed over."),
     "package": ("release", "Build the bento of an approved run."),
     "sbom": ("sbom", "Tell what a packaged run is made of: model, data, figures, libraries."),

@@ -1,4 +1,4 @@
-"""`rankgate keys`, `approve`, `refuse`, `verify`, `package`, `manifests` and `serve`: from a person's decision to a service."""
+"""`rankgate keys`, `approve`, `refuse`, `ask`, `verify`, `package`, `manifests` and `serve`: from a decision to a service."""
 
 from __future__ import annotations
 
@@ -104,6 +104,18 @@ def approve(
 def refuse(home: str, name: str, key: str, approver: str, reason: str, as_json: bool) -> None:
     """Sign the refusal of RUN's card."""
     _decide(home, name, "refused", key, approver, reason, as_json=as_json)
+
+
+@click.command()
+@click.argument("name", metavar="RUN", default="latest")
+@_key
+@_as
+@click.option("--reason", "question", required=True, help="The question, which the submitter can answer.")
+@json_option
+@click.pass_obj
+def ask(home: str, name: str, key: str, approver: str, question: str, as_json: bool) -> None:
+    """Sign a question about RUN's card. Nothing is released until somebody decides."""
+    _decide(home, name, "asked", key, approver, question, as_json=as_json)
 
 
 @click.command()
@@ -240,6 +252,7 @@ COMMANDS = {
     "keys": keys,
     "approve": approve,
     "refuse": refuse,
+    "ask": ask,
     "verify": verify,
     "package": package,
     "manifests": manifests,

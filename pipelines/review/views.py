@@ -11,7 +11,7 @@ from components.approval.waivers import waiver_files
 from components.card.chapters.rules import headline, rules, tally
 from components.card.chapters.waivers import sentence, standing
 from components.errors import InputError, RankgateError
-from pipelines.review.deciding import CHOICES, LONGEST_REASON
+from pipelines.review.deciding import LONGEST_REASON
 from pipelines.review.desk import Desk, now
 from pipelines.review.drilling import criterion_view, finding_view
 from pipelines.review.pages import Addresses
@@ -151,7 +151,6 @@ class Views:
             "seen": seen,
             "own": self.desk.is_own(run.request.submitted_by),
             "longest": LONGEST_REASON,
-            "choices": CHOICES,
         }
 
     def _incumbent_card(self, run: Run) -> Any:

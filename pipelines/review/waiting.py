@@ -160,8 +160,7 @@ def _place(state: str, decision: Approval | None, *, may_go: bool, outdated: boo
     if state not in ("passed", "blocked"):
         return "other"
     if decision is not None and not outdated:
-        word: str = decision.decision
-        return "asked" if word == "asked" else "decided"
+        return "asked" if decision.decision == "asked" else "decided"
     return "waiting" if may_go else "blocked"
 
 

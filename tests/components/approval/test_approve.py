@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from components.approval.approve import APPROVAL_FILE, approve, refuse
+from components.approval.approve import APPROVAL_FILE, approve, ask, refuse
 from components.approval.contract import PREDICATE_TYPE, Release
 from components.approval.envelope import PAYLOAD_TYPE, open_envelope, seal
 from components.approval.keys import load_public, open_trusted
@@ -171,6 +171,16 @@ def test_a_missing_card_is_an_input_error(make_run: Callable[..., FinishedRun], 
     shutil.rmtree(run.places["card"])
     with pytest.raises(InputError, match="card: found no file"):
         approve(**decision(run, people))
+
+
+def test_a_question_needs_words_and_lets_nothing_out(make_run: Callable[..., FinishedRun], people: People) -> None:
+    run = make_run(blocked=True)
+    with pytest.raises(InputError, match="found no question"):
+        ask(**decision(run, people, reason=" \n"))
+    release = ask(**decision(run, people, reason="Why is Luxembourg so small?"))
+    assert release.approval.decision == "asked"
+    with pytest.raises(NotApprovedError, match=r"rita@shop\.example asked .*: Why is Luxembourg so small\? Nobody"):
+        verify(run, run.root / "approval" / APPROVAL_FILE, people)
 
 
 def test_a_time_without_a_zone_is_refused(make_run: Callable[..., FinishedRun], people: People) -> None:

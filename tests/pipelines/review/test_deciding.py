@@ -11,7 +11,6 @@ import pytest
 from components.errors import NotApprovedError
 from pipelines.local import locked
 from pipelines.releasing import decide_release, verify_release
-from pipelines.review.deciding import CHOICES
 from pipelines.review.reading import envelope_of
 from pipelines.runs import Run
 from pipelines.waiving import waive_criterion
@@ -41,7 +40,19 @@ def test_a_refusal_keeps_its_reason_and_lets_nothing_out(place: Place, passed: R
         verify_release(passed, [place.public])
 
 
-@pytest.mark.parametrize("decision", [choice for choice in CHOICES if choice != "approved"])
+def test_a_question_is_signed_and_lets_nothing_out_until_somebody_decides(place: Place, passed: Run) -> None:
+    browser = place.browser()
+    assert browser.decide(passed.name, "asked", "Why is LU so small?").status == 303
+    with pytest.raises(
+        NotApprovedError, match=r"rita@shop\.example asked its submitter at .*: Why is LU so small\? Nobody"
+    ):
+        verify_release(passed, [place.public])
+    assert "rita@shop.example asked: Why is LU so small?" in browser.get(f"{browser.root}?show=asked").words
+    assert browser.decide(passed.name, "approved", "answered: it opened in May").status == 303
+    assert verify_release(passed, [place.public]).approval.decision == "approved"
+
+
+@pytest.mark.parametrize("decision", ["refused", "asked"])
 @pytest.mark.parametrize("reason", ["", " \n "])
 def test_a_refusal_and_a_question_need_words(place: Place, passed: Run, decision: str, reason: str) -> None:
     answer = place.browser().decide(passed.name, decision, reason)
@@ -60,7 +71,7 @@ def test_words_that_nobody_can_read_are_not_signed(place: Place, passed: Run, re
 def test_what_is_no_decision_is_not_signed(place: Place, passed: Run, decision: str) -> None:
     answer = place.browser().decide(passed.name, decision)
     assert (answer.status, envelope_of(passed)) == (422, None)
-    assert "needed one of approved, refused" in answer.words
+    assert "needed one of approved, refused, asked" in answer.words
 
 
 def test_the_submitter_sees_no_form_and_cannot_decide_without_it(place: Place, passed: Run) -> None:
