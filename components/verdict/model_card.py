@@ -134,7 +134,8 @@ def resolve(policy: Path, dataset: str) -> str:
     if not said:
         return ""
     ordered = {"schema": _SCHEMA, "datasets": [dataset], **{name: said[name] for name in FIELDS if name in said}}
-    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
+    # All in quotes: PyYAML writes 08 and 1e5 bare, which are text to YAML 1.1 and numbers to 1.2, as we read it.
+    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120, default_style='"')
     return text
 
 

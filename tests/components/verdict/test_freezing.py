@@ -1,4 +1,4 @@
-"""Re-rank rules are frozen with the policy: what was measured is what was declared, or the run must be started anew."""
+"""Re-rank rules and the team's words are frozen with the policy: what is told is what was declared, or the run starts anew."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from components.verdict.bundle import pack, unpack
 from components.verdict.freezing import freeze_policy, open_frozen
 
 RULES = "schema: rankgate/rerank/v1\ncaps: {category: 3}\n"
+WORDS = "schema: rankgate/model-card/v1\nowner: Feed team\n"
 
 
 @pytest.fixture(autouse=True)
@@ -79,4 +80,35 @@ def test_rules_slipped_in_after_freezing_are_found(policy: Path, tmp_path: Path)
 def test_rules_that_cannot_be_used_stop_the_run_at_its_first_step(policy: Path, tmp_path: Path) -> None:
     (policy / "rerank.yaml").write_text("schema: rankgate/rerank/v1\nwindow: none\n", encoding="utf-8")
     with pytest.raises(FaultyInputError, match="window: found 'none'"):
+        frozen(policy, tmp_path / "out")
+
+
+def test_the_teams_words_are_frozen_byte_by_byte(policy: Path, tmp_path: Path) -> None:
+    (policy / "model-card.yaml").write_text(WORDS, encoding="utf-8")
+    out = frozen(policy, tmp_path / "out")
+    assert (out / "model-card.yaml").read_text(encoding="utf-8") == WORDS
+    assert open_frozen(out)[0].model_card == digest_file(policy / "model-card.yaml")
+
+
+@pytest.mark.parametrize("change", [WORDS.replace("Feed", "Other"), None])
+def test_words_that_changed_after_freezing_are_found(policy: Path, tmp_path: Path, change: str | None) -> None:
+    (policy / "model-card.yaml").write_text(WORDS, encoding="utf-8")
+    out = frozen(policy, tmp_path / "out")
+    (out / "model-card.yaml").unlink()
+    if change:
+        (out / "model-card.yaml").write_text(change, encoding="utf-8")
+    with pytest.raises(InputError, match=r"model-card\.yaml is .*start a new run"):
+        open_frozen(out)
+
+
+def test_words_slipped_in_after_freezing_are_found(policy: Path, tmp_path: Path) -> None:
+    out = frozen(policy, tmp_path / "out")
+    (out / "model-card.yaml").write_text(WORDS, encoding="utf-8")
+    with pytest.raises(InputError, match="but none was frozen"):
+        open_frozen(out)
+
+
+def test_words_that_cannot_be_used_stop_the_run_at_its_first_step(policy: Path, tmp_path: Path) -> None:
+    (policy / "model-card.yaml").write_text("schema: rankgate/model-card/v1\nownr: x\n", encoding="utf-8")
+    with pytest.raises(FaultyInputError, match="Did you mean 'owner'"):
         frozen(policy, tmp_path / "out")
