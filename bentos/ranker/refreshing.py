@@ -1,7 +1,8 @@
-"""Swaps newer features in while requests are answered: a thread looks and opens, the event loop warms up and swaps.
+"""Swaps newer features in while requests are answered: a thread looks, opens and warms up, the event loop swaps.
 
-Opening is mostly Python and NumPy, which share the interpreter's lock with whoever answers. So for as long as it takes, the lock
-is asked back every half millisecond instead of every five: opening takes a little longer, and nobody waits long for it.
+Opening shares the interpreter's lock with whoever answers. So for as long as it takes, the lock is asked back every half
+millisecond instead of every five: opening takes a little longer, and nobody waits long for it. What would hold it for longer
+than that in one step, laying features out above all, is done by whoever publishes (docs/decisions/0035-published-features.md).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from components.serving.features import FeatureWatch, Opened
 _LOG = logging.getLogger("rankgate.features")
 
 _SWITCH_SECONDS = 0.0005
-_WARM_ROUNDS = 5
 
 
 class Refreshing:
@@ -44,7 +44,6 @@ class Refreshing:
             return
         try:
             answerer = self._serving.opened().over(opened.ranker)
-            answerer.warm_up()
         except Exception as error:
             # Whatever it is: the features of the release are there to be served.
             self._watch.refuse(opened, error)
@@ -81,16 +80,10 @@ class Refreshing:
             except Exception as error:
                 self._watch.refuse(opened, error)
                 return
-        try:
-            asyncio.run_coroutine_threadsafe(self._swap(answerer, opened), loop).result()
-        except Exception as error:
-            self._watch.refuse(opened, error)
+        asyncio.run_coroutine_threadsafe(self._swap(answerer, opened), loop).result()
         # `before` goes here, unless a request still holds it: not in the event loop, which has better things to do.
 
     async def _swap(self, answerer: Answerer, opened: Opened) -> None:
-        for _ in answerer.warming(_WARM_ROUNDS):
-            # Others are answered between one list and the next.
-            await asyncio.sleep(0)
         # Between two requests: what began before ends with what it began with.
         self._serving.answerer = answerer
         self._watch.took(opened)

@@ -46,6 +46,8 @@ _LOG = logging.getLogger("rankgate.serving")
 
 _EXPLAINED_TOGETHER = 4
 _WARM_ROUNDS = 20
+_REWARM_ROUNDS = 5
+"""The code is warm already; what is looked up is not."""
 _MOST_FAULTS = 5
 _WARM_ITEMS = 100
 
@@ -87,7 +89,6 @@ class Answerer:
         release: str,
         arm: str,
         clock: Clock = time.monotonic,
-        pace: Pace | None = None,
     ) -> None:
         """Work out the list to fall back on; a ranker that cannot even do that is not served.
 
@@ -96,15 +97,21 @@ class Answerer:
             release: Digest of its release, told in every answer.
             arm: The rollout's arm, likewise.
             clock: Seconds; deadlines are instants of it.
-            pace: How long scoring is known to take; to be learned without it.
         """
         self._ranker, self._release, self._arm, self._clock = ranker, release, arm, clock
         self._unscored = ranker.unscored_lists()
-        self._pace = Pace() if pace is None else pace
+        self._pace = Pace()
 
     def over(self, ranker: LoadedRanker) -> Answerer:
-        """The same release over other features, not warmed up yet; how long scoring takes stays known."""
-        return Answerer(ranker, release=self._release, arm=self._arm, clock=self._clock, pace=self._pace)
+        """The same release over other features, warmed up; how long scoring takes stays known.
+
+        May be asked for in another thread than this one answers in: they share a model, which may be asked in several, and until
+        this returns nothing else. What is learned of time while two threads are at work is forgotten.
+        """
+        other = Answerer(ranker, release=self._release, arm=self._arm, clock=self._clock)
+        other.warm_up(rounds=_REWARM_ROUNDS)
+        other._pace = self._pace
+        return other
 
     @property
     def ranker(self) -> LoadedRanker:
@@ -138,21 +145,16 @@ class Answerer:
             ][:_MOST_FAULTS]
         return found
 
-    def warm_up(self) -> None:
+    def warm_up(self, rounds: int = _WARM_ROUNDS) -> None:
         """Go through every way of answering, until the first client finds them warm and deadlines an estimate."""
-        for _ in self.warming():
-            pass
-
-    def warming(self, rounds: int = _WARM_ROUNDS) -> Iterator[Answer]:
-        """As `warm_up`, list by list, for whoever has others to answer meanwhile."""
         items = tuple(self._ranker.item_ids[:_WARM_ITEMS])
         user = next(iter(self._ranker.user_ids), None)
         for number in range(rounds):
             for who in (None, user):
                 for looked in self._ways(who):
-                    yield self.answer(Ask(f"warm-{number}", who, None, 20), looked)
-                    yield self.answer(Ask(f"warm-{number}", who, items, 20), looked)
-        yield self.answer(Ask("warm", user, items[:5], 5, explain=True))
+                    self.answer(Ask(f"warm-{number}", who, None, 20), looked)
+                    self.answer(Ask(f"warm-{number}", who, items, 20), looked)
+        self.answer(Ask("warm", user, items[:5], 5, explain=True))
 
     def _ways(self, user_id: str | None) -> list[Looked | None]:
         """How the first user, or a visitor, may be known."""

@@ -5,6 +5,9 @@
 RELEASE is a release as it lies in a bento, ROOT where features for it are published, TRUST their publisher's public key. The
 service's parts run in this process as they do in a worker: lists are asked for one after another, and a ticker of 1 ms says how
 long nothing else got its turn. First without a swap, then with swaps of the published features, each from the release's own.
+
+Beside each stall stands the CPU time that this process spent from one tick to the next, in all of its threads. On a machine that
+others use a stall may be theirs; this is what was our own, at most.
 """
 
 from __future__ import annotations
@@ -29,13 +32,13 @@ from components.serving.features_settings import FeatureSettings
 _SECONDS, _ROUNDS = 4.0, 10
 
 
-async def _tick(gaps: list[float], until: asyncio.Event) -> None:
-    last = time.perf_counter()
+async def _tick(gaps: list[tuple[float, float]], until: asyncio.Event) -> None:
+    last, spent = time.perf_counter(), time.process_time()
     while not until.is_set():
         await asyncio.sleep(0.001)
-        now = time.perf_counter()
-        gaps.append(now - last - 0.001)
-        last = now
+        now, cpu = time.perf_counter(), time.process_time()
+        gaps.append((now - last - 0.001, cpu - spent))
+        last, spent = now, cpu
 
 
 async def _ask(serving: Serving, times: list[float], until: asyncio.Event) -> None:
@@ -53,8 +56,8 @@ async def _ask(serving: Serving, times: list[float], until: asyncio.Event) -> No
 
 async def _during(
     serving: Serving, seconds: float, refreshing: Refreshing | None, *, asking: bool
-) -> tuple[list[float], list[float]]:
-    gaps: list[float] = []
+) -> tuple[list[tuple[float, float]], list[float]]:
+    gaps: list[tuple[float, float]] = []
     times: list[float] = []
     until = asyncio.Event()
     tasks = [asyncio.create_task(_tick(gaps, until))]
@@ -74,9 +77,10 @@ async def _during(
     return gaps, times
 
 
-def _told(what: str, gaps: list[float], times: list[float]) -> None:
-    stalls = np.sort(np.array(gaps))[::-1] * 1e3
-    said = f"{what:38s} stalls: longest {stalls[0]:6.1f} ms, 5th {stalls[4]:6.1f}, p99 {np.percentile(stalls, 99):5.2f}"
+def _told(what: str, gaps: list[tuple[float, float]], times: list[float]) -> None:
+    stalls, own = (np.sort(column)[::-1] * 1e3 for column in np.array(gaps).T)
+    said = f"{what:30s} stalls: longest {stalls[0]:6.1f} ms, 5th {stalls[4]:5.1f}, p99 {np.percentile(stalls, 99):5.2f}"
+    said += f"; own CPU: longest {own[0]:5.1f} ms, 5th {own[4]:5.1f}, p99 {np.percentile(own, 99):5.2f}"
     if times:
         lists = np.array(times) * 1e3
         said += f" | {len(lists):5d} lists: p50 {np.median(lists):5.2f}, p99 {np.percentile(lists, 99):6.2f}"
@@ -100,7 +104,7 @@ def main() -> None:
     settings = FeatureSettings(given.root, given.trust, 0.1, Path(tempfile.gettempdir()))
     for asking in (False, True):
         words = "asked all the time" if asking else "asked nothing"
-        everything: tuple[list[float], list[float]] = ([], [])
+        everything: tuple[list[tuple[float, float]], list[float]] = ([], [])
         gaps, times = asyncio.run(_during(serving, _SECONDS, None, asking=asking))
         _told(f"no swap, {words}", gaps, times)
         spent = []

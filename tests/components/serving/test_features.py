@@ -321,7 +321,6 @@ def test_what_was_swapped_out_is_gone_without_a_collection(watched: Watched, sho
     try:
         shop.publish(watched.root, hours=4)
         later = answerer.over(watched.take())
-        later.warm_up()
         gone = weakref.ref(answerer.ranker), weakref.ref(answerer)
         answerer = later
         assert [one() for one in gone] == [None, None]
