@@ -148,7 +148,8 @@ class _Sharing:
         progress = json.dumps({"layout": LAYOUT, "users": users.stop, "until": until}).encode()
         sent.append(self._wire.ask(b"SET", progress_key(self._set), progress, b"EXAT", b"%d" % until))
         await self._answered(sent)
-        self._progress(f"{users.stop} of {self._users} users")
+        if 100 * users.stop // self._users > 100 * users.start // self._users:
+            self._progress(f"{users.stop} of {self._users} users")
 
     async def _answered(self, sent: Sequence[asyncio.Future[Reply]]) -> None:
         for reply in sent:

@@ -87,6 +87,26 @@ def some_user() -> StoredUser:
 VALUE = pack(some_user(), user_set=SET, user_id="u1")
 
 
+def test_the_layout_is_the_one_that_its_version_names() -> None:
+    """Where this fails values mean something else than those that lie in stores: `LAYOUT` has to be raised with it."""
+    part = UserPart(
+        np.array([1.5, -2.0, np.inf], np.float32),
+        np.array([0.25]),
+        (
+            (np.array([3]), np.array([[7.0, 8.0]], np.float32)),
+            (np.array([1, 2]), np.array([[5.0], [6.0]], np.float32)),
+            (np.empty(0, np.int64), np.empty((0, 0), np.float32)),
+        ),
+        np.array([9], np.int32),
+    )
+    value = pack(StoredUser(part, np.array([4, 2], np.int32)), user_set=SET, user_id="u1")
+    head, counts = "72677501 58b1ac6f" + " abababab" * 4, "01000000 02000000 01000000 02000000 00000000 00000000"
+    numbers = "00000000 0000d03f 0000c03f 000000c0 0000807f"
+    pairs = "03000000 0000e040 00000041 01000000 02000000 0000a040 0000c040"
+    items = "09000000 04000000 02000000"
+    assert value.hex(" ", -4) == " ".join([head, counts, numbers, pairs, items])
+
+
 def reason(value: bytes, *, shape: PartShape = SHAPE, user_set: str = SET, user_id: str = "u1") -> str:
     with pytest.raises(UnusableError) as refused:
         unpack(value, shape=shape, user_set=user_set, user_id=user_id)
