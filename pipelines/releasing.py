@@ -1,6 +1,7 @@
 """From a finished run to a release: the decision, its check, the bento and the manifests, on this machine's runs directory.
 
-The approval of a run lies in its folder as `approval/`, its package as `package/`; each is replaced whole.
+The approval of a run lies in its folder as `approval/`, its package as `package/`; each is replaced whole. A decision that
+another took the place of stays in `approval/earlier/`, as it was signed, in the order in which they were taken.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def decide_release(
             "decided_at": datetime.now(UTC).replace(microsecond=0),
             "out": folder,
         }
+        _carry_earlier(run.folder / "approval", folder / "earlier")
         if decision == "approved":
             return approving.approve(**told, waivers=run.waivers, trusted=trusted)
         if decision == "asked":
@@ -72,6 +74,24 @@ def decide_release(
         if decision == "refused":
             return approving.refuse(**told)
         raise InputError(f"decision: found {decision!r}; needed approved, refused or asked.")
+
+
+def earlier_decisions(run: Run) -> list[Path]:
+    """Envelopes of the decisions that others took the place of, the oldest first."""
+    return sorted((run.folder / "approval" / "earlier").glob("*.dsse.json"))
+
+
+def _carry_earlier(before: Path, place: Path) -> None:
+    """Keep the decision that lies in `before`, and those that it keeps, in `place`."""
+    from components.approval.approve import APPROVAL_FILE
+
+    last = before / APPROVAL_FILE
+    if not last.exists():
+        return
+    place.mkdir()
+    kept = [*sorted((before / "earlier").glob("*.dsse.json")), last]
+    for number, path in enumerate(kept, start=1):
+        shutil.copyfile(path, place / f"{number:04d}.dsse.json")
 
 
 def verify_release(run: Run, trusted: Sequence[Path]) -> Release:

@@ -11,6 +11,7 @@ from components.approval.waivers import waiver_files
 from components.card.chapters.rules import headline, rules, tally
 from components.card.chapters.waivers import sentence, standing
 from components.errors import InputError, RankgateError
+from pipelines.releasing import earlier_decisions
 from pipelines.review.deciding import LONGEST_REASON
 from pipelines.review.desk import Desk, now
 from pipelines.review.drilling import criterion_view, finding_view
@@ -103,6 +104,7 @@ class Views:
             "waivers": self._waivers(run),
             "decision": decision,
             "decision_fault": fault,
+            "earlier": [self._decision(run, path.read_bytes()) for path in reversed(earlier_decisions(run))],
             "outdated": decision is not None and decision.approval.card != shown.digest,
             "said": said,
             "form": self._form(run, shown, seen=seen_digest(envelope)),

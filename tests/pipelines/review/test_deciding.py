@@ -10,7 +10,7 @@ import pytest
 
 from components.errors import NotApprovedError
 from pipelines.local import locked
-from pipelines.releasing import decide_release, verify_release
+from pipelines.releasing import decide_release, earlier_decisions, verify_release
 from pipelines.review.reading import envelope_of
 from pipelines.runs import Run
 from pipelines.waiving import waive_criterion
@@ -237,3 +237,24 @@ def test_a_waiver_that_has_expired_is_told_as_expired_and_lifts_nothing(
     answer = browser.decide(waivable.name, "approved")
     assert (answer.status, envelope_of(waivable)) == (403, None)
     assert "had expired when it should be approved" in answer.words
+
+
+def test_a_decision_that_another_took_the_place_of_is_kept_and_told(place: Place, passed: Run) -> None:
+    browser = place.browser()
+    for decision, reason in (("asked", "Why is LU so small?"), ("refused", "No answer."), ("approved", "Answered.")):
+        assert browser.decide(passed.name, decision, reason).status == 303
+    assert verify_release(passed, [place.public]).approval.reason == "Answered."
+    words = browser.page(passed.name).words
+    told = words[words.index("What has been decided on this run?") :]
+    assert "2 earlier decisions, the last one first" in told
+    assert told.index("Answered.") < told.index("No answer.") < told.index("Why is LU so small?")
+    assert told.count("the signature holds") == 3
+
+
+def test_what_fails_to_be_signed_leaves_what_was_decided(place: Place, failed: Run) -> None:
+    browser = place.browser()
+    browser.decide(failed.name, "refused", "LU is served worse")
+    before = envelope_of(failed)
+    assert browser.decide(failed.name, "approved", "please").status == 403
+    assert envelope_of(failed) == before
+    assert earlier_decisions(failed) == []
