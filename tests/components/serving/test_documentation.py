@@ -15,6 +15,15 @@ from components.serving import exposures, logs, traces
 from components.serving.contract import Answer, Ask, Place
 from components.serving.exposure_files import ExposureFile, Shown, line_of
 from components.serving.exposure_tables import convert_exposures
+from components.serving.features import REFUSALS
+from components.serving.features_contract import FeatureState
+from components.serving.features_settings import (
+    FOLDER_VARIABLE,
+    LOCAL_VARIABLE,
+    POLL_VARIABLE,
+    TRUST_VARIABLE,
+    FeatureSettings,
+)
 from components.serving.metrics import MOST_SURFACES, ServingMetrics, State, exposition
 
 _AT = datetime(2026, 5, 10, 9, tzinfo=UTC)
@@ -33,7 +42,8 @@ def section(page: str, name: str) -> str:
 def test_every_metric_stands_in_the_table_with_its_labels_and_no_other_does(page: str) -> None:
     registry = CollectorRegistry()
     counts = exposures.Counts(1, 1, 0, 0, 0, 1, 0, 1, 0)
-    state = State(True, False, "9f2c", "shop", "stable", 1.0, counts)
+    features = FeatureState("d0b3", "2026-05-10T00:05:12+00:00", "feed-job", 1, dict.fromkeys(REFUSALS, 0), 1.0)
+    state = State(True, False, "9f2c", "shop", "stable", 1.0, counts, features)
     metrics = ServingMetrics(registry, look=lambda: state)
     metrics.observe(Ask("r", None, None, 1), _ANSWER, 0.1)
     metrics.replied("/rank", 200, 0.1)
@@ -54,6 +64,20 @@ def test_what_its_queries_ask_for_are_metrics(page: str) -> None:
     queried = set(re.findall(r"(rankgate_\w+?)(?:_bucket|_count)?[{\[]", text.partition("    #")[2]))
     assert queried
     assert queried <= set(re.findall(r"`(rankgate_\w+)`", text))
+
+
+def test_published_features_are_told_with_their_variables_reasons_and_alerts(page: str) -> None:
+    text = section(page, "Published features")
+    for name in (FOLDER_VARIABLE, TRUST_VARIABLE, POLL_VARIABLE, LOCAL_VARIABLE):
+        assert f"| `{name}` |" in text
+    settings = FeatureSettings.of({FOLDER_VARIABLE: "/f", TRUST_VARIABLE: "/t"})
+    assert settings
+    assert settings.poll_seconds == 5.0
+    metrics = section(page, "Metrics")
+    assert all(f"`{reason}`" in metrics for reason in REFUSALS)
+    asked = set(re.findall(r"(rankgate_features_\w+)", text))
+    assert asked
+    assert asked <= set(re.findall(r"`(rankgate_\w+)`", metrics))
 
 
 def test_every_variable_is_told_and_its_default_is_the_codes(page: str) -> None:
