@@ -72,11 +72,11 @@ def _sentences(found: tuple[Change, ...], before: Description, now: Description)
     ]
     if said:
         yield f"Features: {'; '.join(said)}."
-    shifts = [change.what for change in found if change.kind == "weights"]
+    shifts = [change.what for change in found if change.kind == "weights" and change.before and change.now]
     if shifts:
         name = shifts[0]
         yield (
-            f"The weight of {name} moved most: from {share(before.weights.get(name, 0.0))} to "
+            f"Of the features that both have, the weight of {name} moved most: from {share(before.weights.get(name, 0.0))} to "
             f"{share(now.weights.get(name, 0.0))}."
         )
     if not before.rules or not now.rules:

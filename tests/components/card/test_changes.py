@@ -186,3 +186,22 @@ def test_a_change_has_two_sides_that_differ(before: Description) -> None:
     assert len({(c.kind, c.what, c.before, c.now) for c in found}) == len(found)
     turned = {(c.kind, c.what, c.now, c.before) for c in differences(other, before) if c.kind != "lists"}
     assert turned == {(c.kind, c.what, c.before, c.now) for c in found if c.kind != "lists"}
+
+
+def test_the_change_log_of_a_successor_is_as_it_was(
+    before: Description, write: Write, golden: Callable[[str, str], None]
+) -> None:
+    run = succeeding(before)
+    first, second, third = run.dataset.features
+    new = replace(first, name="item_purchase_28d", event="purchase", window_days=28.0)
+    run.dataset = replace(run.dataset, features=(new, second, third))
+    run.ranker = replace(run.ranker, features=("item_purchase_28d", "item_age_days", "user_outcomes_7d"), trees=3,
+                         importance=(Importance("item_purchase_28d", 0.7), Importance("item_age_days", 0.3)),
+                         rerank=RerankRules(3, 0, 10, False), parameters={"eta": 0.05, "max_depth": 6})  # fmt: skip
+    run.snapshot = replace(run.snapshot, last_ts="2026-05-16T23:00:00+00:00")
+    run.rules = STRICTER
+    run.verdict = replace(run.verdict, policy=replace(run.verdict.policy, version="1.1.0"))
+    run.facts["libraries"] = {"xgboost": "3.2.1", "numpy": "2.4.6"}
+    run.words += "changes: Purchases of four weeks instead of clicks of one.\n"
+    told = write(run).markdown
+    golden("changes.md", told[told.index("## Changes") : told.index("## Quality by group")])
