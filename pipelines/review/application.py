@@ -125,7 +125,9 @@ def _signed(run: Run, views: Views, request: Request) -> Said | None:
     decision = views.decision(run)
     if decision is None or decision.release != digest:
         return None
-    return Said(f"Signed: {decision.approval.decision} by {decision.approval.approver}. Release {digest[:12]}.", "good")
+    approval = decision.approval
+    name = "Release" if approval.decision == "approved" else "Decision"
+    return Said(f"Signed: {approval.decision} by {approval.approver}. {name} {digest[:12]}.", "good")
 
 
 def _page(template: str, values: dict[str, Any], *, status: int = 200) -> Response:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from components.approval.keys import new_key
+from pipelines.releasing import decide_release
 from pipelines.runs import Home
+from pipelines.waiving import waive_criterion
 
 from ...components.card.conftest import gap, small_run
 from ...components.card.test_page import CHROMIUM, CONTRASTS, FLAGS
@@ -33,6 +36,7 @@ PAGES = (
     "runs/{passed}",
     "runs/{failed}",
     "runs/{waivable}",
+    "runs/{waived}",
     "runs/{failed}/rules/region",
     "runs/{failed}/rules/region/0",
     "nowhere",
@@ -67,6 +71,29 @@ def _command(place: Place, *words: str) -> list[str]:
     return [sys.executable, "-m", "pipelines.cli.main", "--home", str(place.home.root), *words]
 
 
+def _waived(place: Place) -> str:
+    """A run that was refused, waived, asked about and refused again: all that a page may hold."""
+    run = place.keep(waivable_run(), seed=4)
+
+    def decide(decision: str, reason: str) -> None:
+        decide_release(run, decision=decision, key=str(place.key), approver="rita@shop.example", reason=reason)
+
+    decide("refused", "Nobody signed for it.")
+    until = (datetime.now(UTC).date() + timedelta(days=7)).isoformat()
+    waive_criterion(
+        run,
+        place.home,
+        "region",
+        key=str(place.waiver_key),
+        waived_by=f"{ENDLESS}@shop.example",
+        reason=ENDLESS,
+        until=until,
+    )
+    decide("asked", ENDLESS)
+    decide("refused", f"{ENDLESS} {ENDLESS}")
+    return run.name
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     work = tmp_path_factory.mktemp("desk")
@@ -87,6 +114,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         "waivable": place.keep(waivable_run(), seed=1).name,
         "failed": place.keep(wide, seed=2, submitter=f"{ENDLESS}@shop.example").name,
         "decided": place.keep(small_run(), seed=3).name,
+        "waived": _waived(place),
     }
     words = ["review", "--key", str(place.key), "--as", "rita@shop.example", "--trust", str(place.public)]
     process = subprocess.Popen(
