@@ -196,6 +196,7 @@ def next_commands(run: Run, *, passed: bool) -> list[str]:
     return [
         f"{program} card {run.name} --open",
         f"{program} keys new reviewer.key",
+        f"{program} review --key reviewer.key --as reviewer@example.com --open",
         f"{program} approve {run.name} --key reviewer.key --as reviewer@example.com --reason 'read the card'",
         f"{program} package {run.name} --trust reviewer.key.pub",
         f"{program} serve {run.name} --trust reviewer.key.pub",
