@@ -23,7 +23,7 @@ from components.errors import InputError
 from components.ranker.refreshing import refresh_ranker
 from components.ranker.scoring import LoadedRanker
 from components.serving.answering import Answerer
-from components.serving.contract import MISSING_FEATURES, UNKNOWN_USER, Answer, Ask, Looked
+from components.serving.contract import MISSING_FEATURES, UNKNOWN_USER, Answer, Ask, Interaction, Looked
 from components.serving.shared_store import FOUND, REASONS, SharedStore, StoreSettings, store_of
 from components.serving.shared_store_address import Address, address_of
 from components.serving.shared_store_metrics import StoreMetrics
@@ -138,7 +138,10 @@ def test_every_feature_and_every_score_of_any_request_is_to_the_bit_that_from_me
     exclude = data.draw(st.frozensets(st.sampled_from(elsewhere.item_ids), max_size=20))
     held = unpack(values[user], shape=elsewhere.shape, user_set=elsewhere.user_set, user_id=user)
     candidates = None if names is None else tuple(names)
-    ask = Ask("r", user, candidates, data.draw(st.integers(1, 60)), context, exclude)
+    session = data.draw(st.lists(st.builds(
+        Interaction, st.sampled_from(elsewhere.item_ids), st.sampled_from(elsewhere.events), st.floats(0, 600)
+    ), max_size=3))  # fmt: skip
+    ask = Ask("r", user, candidates, data.draw(st.integers(1, 60)), context, exclude, tuple(session))
     found, wanted = shop.answer(ask, Looked(held, "", 0.0)), within.answer(ask)
     assert replace(found, stages={}) == replace(wanted, stages={})
     items = np.array([elsewhere._items.get(name, -1) for name in names or elsewhere.item_ids], dtype=np.int32)
