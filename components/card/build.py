@@ -9,7 +9,7 @@ from components.artifacts.files import write_atomically
 from components.card.chapters.calibration import calibration
 from components.card.chapters.certainty import certainty
 from components.card.chapters.changes import changes
-from components.card.chapters.data import data
+from components.card.chapters.data import data, rights
 from components.card.chapters.drift import drift
 from components.card.chapters.glossary import GLOSSARY
 from components.card.chapters.groups import groups
@@ -75,6 +75,7 @@ def write_card(sources: CardSources, *, out: Path) -> Card:
         verdict=opened.verdict,
         lineage=sources.lineage,
         libraries=dict(sorted(sources.libraries.items())),
+        rights=rights(opened),
         limits=limitations(opened),
         changes=found,
         before=sources.before,

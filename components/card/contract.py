@@ -141,6 +141,8 @@ class Card:
     verdict: Verdict
     lineage: Lineage
     libraries: dict[str, str]
+    rights: tuple[str, ...]
+    """Consent, retention and deletions of the data."""
     limits: tuple[str, ...]
     """What must not be concluded."""
     changes: tuple[Change, ...]

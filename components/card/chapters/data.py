@@ -22,7 +22,7 @@ def data(opened: Opened) -> Section:
         "data",
         "Data",
         "Is the log whole, fresh and what it should be?",
-        (*sentences(opened, "data"), *_rights(opened)),
+        (*sentences(opened, "data"), *rights(opened)),
         pictures,
         (_rows(opened), _quarantine(opened), _events(opened), _checks(opened), _sources(opened)),
         notes(opened, "data"),
@@ -30,7 +30,8 @@ def data(opened: Opened) -> Section:
     )
 
 
-def _rights(opened: Opened) -> tuple[str, ...]:
+def rights(opened: Opened) -> tuple[str, ...]:
+    """Consent, retention and deletions, a sentence or two each."""
     contract = opened.contract
     consent = contract.consent
     left = sum(table.excluded.get("no consent", 0) for table in opened.snapshot.tables)

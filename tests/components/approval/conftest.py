@@ -235,6 +235,7 @@ def _card(run: FinishedRun, verdict: Verdict, submitted_by: str) -> Card:
         verdict=verdict,
         lineage=lineage(run),
         libraries={},
+        rights=(),
         limits=(),
         changes=(),
         before=None,
