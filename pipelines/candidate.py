@@ -17,6 +17,21 @@ from components.evidence.component import measure_features, measure_groups_and_d
 from components.ranker.component import train_and_rank
 from components.verdict.component import decide, enforce, freeze_policy
 
+COMPONENTS: dict[str, Any] = {
+    "policy": freeze_policy,
+    "snapshot": take_snapshot,
+    "dataset": build_dataset,
+    "ranker": train_and_rank,
+    "measure-ranking": measure_ranking,
+    "measure-groups-and-drift": measure_groups_and_drift,
+    "measure-features": measure_features,
+    "measure-serving": measure_serving,
+    "verdict": decide,
+    "card": write_card,
+    "enforce": enforce,
+}
+"""The component of each of `pipelines.candidate_steps.STEPS`."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,9 @@ from typing import Any
 
 from components.artifacts import documents
 from components.artifacts.steps import RUN_VARIABLE, STORE_VARIABLE
+from components.artifacts.store import Store
 from components.errors import InputError, RankgateError
+from pipelines.environment import record_environment, this_environment
 from pipelines.request import RunRequest, resumed
 from pipelines.runs import SCHEMA_VERSION, Home, Run, RunResult, RunTiming, State, StepTime
 
@@ -62,13 +64,15 @@ def run_locally(request: RunRequest, home: Home, *, watch: Watcher = lambda _: N
         if (run.folder / "request.json").exists():
             request = resumed(request, run.request)
         documents.save(request, run.folder / "request.json")
+        record_environment(run.folder, this_environment(threads=request.threads))
         for name in ("failure.json", "result.json", "progress.jsonl"):
             (run.folder / name).unlink(missing_ok=True)
         shutil.rmtree(run.folder / "steps", ignore_errors=True)
         incumbent = str(home.store.get(request.incumbent)) if request.incumbent else ""
         root = Path(tempfile.mkdtemp(prefix="kfp.", dir=run.folder))
         try:
-            code = _drive(run, root, incumbent, watch)
+            words = ("pipelines.local_steps", str(run.folder), str(root), incumbent)
+            code = drive(words, folder=run.folder, store=run.store, watch=watch)
         finally:
             shutil.rmtree(root, ignore_errors=True)
         run.link_artifacts()
@@ -76,19 +80,26 @@ def run_locally(request: RunRequest, home: Home, *, watch: Watcher = lambda _: N
     return run
 
 
-def _drive(run: Run, root: Path, incumbent: str, watch: Watcher) -> int:
-    """Start the driving process and follow its steps; returns its exit code."""
+def drive(words: Sequence[str], *, folder: Path, store: Store, watch: Watcher) -> int:
+    """Start a process that runs steps and follow them; returns its exit code.
+
+    Args:
+        words: Its module and arguments.
+        folder: Where its steps tell their progress, timings and failures, and where its log goes.
+        store: Where its steps put their outputs.
+        watch: Told each event.
+    """
     environment = {
         **os.environ,
         **_QUIET,
-        STORE_VARIABLE: str(run.store.root),
-        RUN_VARIABLE: str(run.folder),
+        STORE_VARIABLE: str(store.root),
+        RUN_VARIABLE: str(folder),
         "PYTHONUNBUFFERED": "1",
     }
-    progress = run.folder / "progress.jsonl"
-    with (run.folder / "run.log").open("ab") as log:
+    progress = folder / "progress.jsonl"
+    with (folder / "run.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.local_steps", str(run.folder), str(root), incumbent],
+            [sys.executable, "-m", *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from components.artifacts import documents
@@ -20,7 +21,7 @@ from pipelines.request import RunRequest, pipeline_arguments
 def main() -> int:
     """Runs the pipeline of one request; 0 where every step succeeded."""
     folder, root, incumbent = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    _stop_with_parent()
+    stop_with_parent()
     request = documents.load(RunRequest, folder / "request.json")
 
     from kfp import local
@@ -38,13 +39,14 @@ def main() -> int:
     return 0
 
 
-def _stop_with_parent() -> None:
-    """End this process and its steps when the command that started them is gone, however it went."""
+def stop_with_parent(last: Callable[[], None] = lambda: None) -> None:
+    """End this process and its steps when the command that started them is gone, however it went; `last` is done before."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        last()
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -75,15 +75,20 @@ class RunRequest:
 
 
 @cache
-def code_digest() -> str:
-    """sha256 over rankgate's own source and the versions of the libraries its figures come from."""
-    files = {
+def code_files() -> dict[str, str]:
+    """sha256 of each file of rankgate's own source, by relative path."""
+    return {
         path.relative_to(_PACKAGE_ROOT).as_posix(): digest_file(path)
         for package in ("components", "pipelines")
         for path in sorted((_PACKAGE_ROOT / package).rglob("*"))
         if path.is_file() and path.suffix in {".py", ".html", ".css", ".md", ".js", ".j2"}
     }
-    return digest_json({"files": files, "libraries": library_versions()})
+
+
+@cache
+def code_digest() -> str:
+    """sha256 over rankgate's own source and the versions of the libraries its figures come from."""
+    return digest_json({"files": code_files(), "libraries": library_versions()})
 
 
 @cache

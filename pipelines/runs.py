@@ -3,6 +3,7 @@
 .rankgate/                       the home; `--home` or RANKGATE_HOME
     store/                       content-addressed artefacts (`components.artifacts.store`)
     runs/<run>/request.json      what was asked (`RunRequest`)
+    runs/<run>/environment.json  where and with what it ran (`Environments`); no artefact holds any of it
     runs/<run>/progress.jsonl    what happened, a line an event
     runs/<run>/steps/*.json      what each finished step made and cost (`StepRecord`)
     runs/<run>/result.json       how it ended (`RunResult`); absent while unfinished

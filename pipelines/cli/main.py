@@ -22,6 +22,7 @@ _COMMANDS = {
     "show": ("inspect", "Show a run: verdict, artefacts, where its time went."),
     "card": ("inspect", "Print where a run's model card is, or open it."),
     "compare": ("inspect", "Compare two runs: what went in, what came out."),
+    "replay": ("replay", "Do a run's gates again from pinned inputs, and compare every byte."),
     "policy": ("policy", "Check a policy by its own suite."),
     "trials": ("trials", "Plant known harms in clean runs, and count what the gates say."),
     "keys": ("release", "Make a signing key."),
