@@ -298,7 +298,7 @@ def test_two_publishers_at_once_do_not_meet(shop: Any, tmp_path: Path, monkeypat
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("at", ["counting", "building", "opening", "signing"])
+@pytest.mark.parametrize("at", ["building", "signing"])
 def test_a_publisher_that_is_killed_leaves_in_service_what_was_there(
     shop: Any, small_ranker: Path, repository: Path, tmp_path: Path, at: str
 ) -> None:
