@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +50,12 @@ def shop(small_ranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return world.shop_of(small_ranker, tmp_path_factory.mktemp("keys"))
 
 
+@pytest.fixture(scope="module")
+def published(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A publication that nobody changes."""
+    return shop.publish(tmp_path_factory.mktemp("published"))
+
+
 def lists_of(ranker: LoadedRanker) -> list[list[tuple[str, float]]]:
     return [ranker.recommend(user, k=20) for user in (None, "nobody", *ranker.user_ids[:60])]
 
@@ -85,8 +92,8 @@ def test_a_publication_is_named_by_its_content_signed_and_pointed_at(shop: Any, 
     assert [one.digest for one in list_features(tmp_path, shop.release.digest)] == [done.digest]
 
 
-def test_neither_model_nor_what_reviewers_measure_by_is_published(shop: Any, tmp_path: Path) -> None:
-    done = shop.publish(tmp_path)
+def test_neither_model_nor_what_reviewers_measure_by_is_published(published: Any) -> None:
+    done = published
     assert not [name for name in done.manifest.files if "model" in name or "calibration" in name]
     manifest = documents.load(Dataset, done.folder / "dataset.json")
     columns = pq.read_schema(done.folder / "users.parquet").names
@@ -219,14 +226,22 @@ def test_without_a_private_key_nothing_is_begun(shop: Any, tmp_path: Path) -> No
     assert not (tmp_path / "root").exists()
 
 
-def test_only_so_many_stay_and_never_without_the_one_in_service(shop: Any, tmp_path: Path) -> None:
-    done = [shop.publish(tmp_path, hours=hours, keep=2) for hours in (2, 3, 4)]
-    place = release_root(tmp_path, shop.release.digest)
-    assert features_root.digests_in(place) == sorted(one.digest for one in done[1:])
-    assert done[2].removed == (done[0].digest,)
-    put_back(done[1].digest[:10], root=tmp_path, release=shop.release.digest, key=str(shop.key), publisher="rita")
-    last = shop.publish(tmp_path, hours=5, keep=1)
-    assert features_root.digests_in(place) == [last.digest]
+def test_only_so_many_stay(shop: Any, tmp_path: Path) -> None:
+    first, second = shop.publish(tmp_path, hours=2, keep=1), shop.publish(tmp_path, hours=3, keep=1)
+    assert second.removed == (first.digest,)
+    assert features_root.digests_in(second.folder.parent) == [second.digest]
+
+
+def test_the_one_in_service_stays_however_old_it_is_and_then_the_latest(tmp_path: Path) -> None:
+    digests = [letter * 64 for letter in "abcdef"]
+    for digest in digests:
+        (tmp_path / digest).mkdir()
+    features_root.point_at(tmp_path, digests[3])
+    # One of them is nothing that could be listed: it goes first.
+    removed = features_root.prune(tmp_path, order=digests[:5], keep=3)
+    assert removed == [digests[2], digests[4], digests[5]]
+    assert features_root.digests_in(tmp_path) == [digests[0], digests[1], digests[3]]
+    assert not list(tmp_path.glob(".publishing.*"))
 
 
 def test_an_earlier_publication_is_put_back_with_a_signature_that_says_so(shop: Any, tmp_path: Path) -> None:
@@ -248,14 +263,16 @@ def test_an_earlier_publication_is_put_back_with_a_signature_that_says_so(shop: 
         put_back(second.digest, **said)
 
 
-def test_a_folder_is_held_against_its_manifest_and_the_ranker_it_was_made_for(shop: Any, tmp_path: Path) -> None:
-    done = shop.publish(tmp_path)
-    assert check_features(done.folder, ranker=shop.ranker) == done.manifest
+def test_a_folder_is_held_against_its_manifest_and_the_ranker_it_was_made_for(
+    shop: Any, published: Any, tmp_path: Path
+) -> None:
+    assert check_features(published.folder, ranker=shop.ranker) == published.manifest
     with pytest.raises(InputError, match="made for ranker"):
-        check_features(done.folder, ranker=shop.folder / "snapshot")
-    (done.folder / "items.parquet").unlink()
+        check_features(published.folder, ranker=shop.folder / "snapshot")
+    copytree(published.folder, tmp_path / published.digest)
+    (tmp_path / published.digest / "items.parquet").unlink()
     with pytest.raises(InputError, match=r"items\.parquet changed since"):
-        check_features(done.folder, ranker=shop.ranker)
+        check_features(tmp_path / published.digest, ranker=shop.ranker)
 
 
 def test_releases_share_a_root_and_see_nothing_of_one_another(shop: Any, tmp_path: Path) -> None:
