@@ -222,10 +222,13 @@ class Application:
         return _Reply(reasons_bytes(answer, request.most), answers=(answer,))
 
     async def _looked(self, answerer: Answerer, asks: Sequence[Ask]) -> Mapping[str, Looked]:
-        """What a shared store says of the users, by their ids; nobody waits longer than their deadlines leave beside scoring."""
+        """What a shared store says of the users, by their ids.
+
+        Nobody waits longer than half of what their deadlines leave beside scoring: who is not found takes longer to score.
+        """
         if self._serving.store is None:
             return {}
-        spare = min(map(answerer.spare, asks))
+        spare = min(map(answerer.spare, asks)) / 2
         return await self._serving.store.users(answerer.ranker, [ask.user_id for ask in asks], seconds=spare)
 
     def _show(self, answerer: Answerer, ask: Ask, looked: Mapping[str, Looked]) -> Answer:

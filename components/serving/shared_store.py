@@ -56,7 +56,7 @@ REASONS: Mapping[str, str] = {
     DAMAGED: "The value is not what was written for this user.",
     FOREIGN: "The value was written for other features.",
     OUTDATED: "The value is of another version of the layout.",
-    HURRIED: "The deadline left no time to ask.",
+    HURRIED: "The deadline left no time to ask, or less than the answer took.",
 }
 """Every reason for which a user does not come from the store."""
 
@@ -211,31 +211,37 @@ class SharedStore:
 
     async def _replies(self, user_set: str, user_ids: Sequence[str], seconds: float) -> Sequence[bytes | str]:
         """The value of each user, or the reason why there is none."""
+        wire, new = self._wire, user_set not in self._marks
         if seconds <= 0.0:
             return [HURRIED] * len(user_ids)
-        wire = self._wire
         if wire is None:
             return [self._why] * len(user_ids)
-        keys = [user_key(user_set, one) for one in user_ids]
-        # A set that was swapped in since the last look is looked for on the way.
-        new = user_set not in self._marks
-        if new:
-            keys.insert(0, mark_key(user_set))
-        elif self._marks[user_set] is None:
+        if not new and self._marks[user_set] is None:
             return [UNSHARED] * len(user_ids)
-        asked = wire.ask(b"GET", keys[0]) if len(keys) == 1 else wire.ask(b"MGET", *keys)
-        reply = await wire.within(asked, seconds)
-        if isinstance(reply, Failure):
-            self._failed(wire, reply)
-            return [reply.kind] * len(user_ids)
-        self._weight = max(0.0, self._weight - _EASED)
-        values: Sequence[Reply] = reply if isinstance(reply, list) else [reply]
+        # A set that was swapped in since the last look is looked for on the way.
+        keys = [mark_key(user_set)] if new else []
+        values = await self._fetched(wire, [*keys, *(user_key(user_set, one) for one in user_ids)], seconds)
+        if isinstance(values, str):
+            return [values] * len(user_ids)
         if new:
             mark, *values = values
             self._marks[user_set] = Mark.parse(mark) if isinstance(mark, bytes) else None
             if self._marks[user_set] is None:
                 return [UNSHARED] * len(user_ids)
         return [value if isinstance(value, bytes) else ABSENT for value in values]
+
+    async def _fetched(self, wire: Wire, keys: Sequence[bytes], seconds: float) -> Sequence[Reply] | str:
+        """What lies under some keys, or the reason why that is not known."""
+        asked = wire.ask(b"GET", keys[0]) if len(keys) == 1 else wire.ask(b"MGET", *keys)
+        reply = await wire.within(asked, seconds)
+        if not isinstance(reply, Failure):
+            self._weight = max(0.0, self._weight - _EASED)
+            return reply if isinstance(reply, list) else [reply]
+        if reply.kind == LATE and seconds < self._settings.budget:
+            # A client in a hurry says nothing about the store.
+            return HURRIED
+        self._failed(wire, reply)
+        return reply.kind
 
     def _failed(self, wire: Wire, failure: Failure) -> None:
         if wire is not self._wire:

@@ -82,7 +82,7 @@ def test_a_service_whose_users_are_in_a_store_answers_as_one_that_has_them_and_o
         found = post(service, "/rank", {"user_id": user, "candidates": items, "k": 30})
         return [(one["item_id"], one["score"]) for one in found["items"]], found["fallbacks"]
 
-    variables = {"RANKGATE_STORE": redis.url, "RANKGATE_STORE_BUDGET_MS": "200"}
+    variables = {"RANKGATE_STORE": redis.url, "RANKGATE_STORE_BUDGET_MS": "1000"}
     with released(small_ranker, variables=variables) as service:
         until(lambda: metric(service, "rankgate_store_whole") == 1.0)
         for user in users[:40]:
