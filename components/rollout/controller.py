@@ -11,7 +11,7 @@ done by the next look.
 from __future__ import annotations
 
 import fcntl
-import math
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +43,9 @@ Phase = Literal["starting", "watching", "promoting", "settling", "promoted", "ro
 Wanted = Literal["pause", "resume", "promote", "abort"]
 ENDED: tuple[Phase, ...] = ("promoted", "rolled_back")
 
+_LOG = logging.getLogger("rankgate.rollout")
 _MOST_HAPPENINGS = 500
+_NEAR = 1e-3
 _LOOKED_AT = 50
 """Lists of a window that are looked at one by one."""
 
@@ -85,6 +87,9 @@ class Canary:
     """By arm: where counters stood at the end of the last window."""
     steps: dict[int, str] = field(default_factory=dict)
     """When each step began, ISO 8601 with microseconds, UTC."""
+    moving_to: int | None = None
+    """The step that is being put in force: written down before it is, so that users of a split that nobody remembers are not
+    counted for the one before."""
     verdict: StepVerdict | None = None
     happenings: tuple[Happening, ...] = ()
     ended: float | None = None
@@ -219,7 +224,9 @@ class Controller:
         self._target.serve(CANARY, canary.candidate)
         if self._policy.compare_with == BASELINE:
             self._target.serve(BASELINE, canary.stable)
-        # Whoever wrote this step down may have been killed before it was in force.
+        if canary.moving_to is not None:
+            return self._moved(canary, canary.memory, canary.moving_to, at)
+        # Envoy may have been started anew.
         self._target.split(self._split(canary, canary.memory.step))
         memory, before = self._read(canary, canary.memory, at)
         verdict = judge(self._policy, memory, outcomes=self._outcomes(), at=at, revoked=self._watched.revoked())
@@ -234,11 +241,24 @@ class Controller:
         step = memory.step + 1
         if step == len(self._policy.steps):
             return _leaving(canary, at, "promoting", verdict.reason)
+        canary = self._save(_told(replace(canary, moving_to=step), at, verdict.reason))
+        return self._moved(canary, memory, step, at)
+
+    def _moved(self, canary: Canary, memory: Memory, step: int, at: float) -> Canary:
+        """In another step: its windows, and its users, begin once its split is in force."""
         self._target.split(self._split(canary, step))
-        canary = replace(
-            canary, memory=moved(memory, step=step, at=at), steps={**canary.steps, step: _iso(at)}, verdict=None
+        return _told(
+            replace(
+                canary,
+                memory=moved(memory, step=step, at=at),
+                before=self._scrapes(at),
+                steps={**canary.steps, step: _iso(datetime.now(UTC).timestamp())},
+                moving_to=None,
+                verdict=None,
+            ),
+            at,
+            f"Now {self._words(step)}.",
         )
-        return _told(canary, at, f"{verdict.reason} Now {self._words(step)}.")
 
     def _read(self, canary: Canary, memory: Memory, at: float) -> tuple[Memory, dict[str, Scraped]]:
         """With the window that ends now taken in, and where the next one begins."""
@@ -259,7 +279,7 @@ class Controller:
         found = [
             reading
             for arm, scrape in now.items()
-            if arm in canary.before and math.isclose(canary.before[arm].at, memory.until, abs_tol=1e-3)
+            if arm in canary.before and canary.before[arm].at >= memory.until - _NEAR
             for reading in readings(
                 canary.before[arm],
                 scrape,
@@ -276,13 +296,17 @@ class Controller:
     def _outcomes(self) -> dict[str, Contrast]:
         if self._watched.events is None:
             return {}
-        return {
-            guardrail.id: self._ledger.outcomes(
-                self._watched.events, guardrail.measure, other=self._policy.compare_with
-            )
-            for guardrail in self._policy.guardrails
-            if isinstance(guardrail, Outcome)
-        }
+        found = {}
+        for guardrail in self._policy.guardrails:
+            if isinstance(guardrail, Outcome):
+                try:
+                    found[guardrail.id] = self._ledger.outcomes(
+                        self._watched.events, guardrail.measure, other=self._policy.compare_with
+                    )
+                except InputError as error:
+                    # What users did is then not known, which holds the canary: no reason to leave it alone.
+                    _LOG.warning("%s", error)
+        return found
 
     def _promoting(self, canary: Canary) -> Canary:
         """The canary takes all, the stable arm is made anew behind it and takes all back."""

@@ -10,6 +10,7 @@ down belong to a new process and are counted from nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -185,7 +186,7 @@ class _Counted:
             held[bound] = held.get(bound, 0.0) + value
 
     def bounds(self, name: str) -> tuple[float, ...]:
-        return tuple(sorted(self._cumulative.get(name, {})))
+        return tuple(bound for bound in sorted(self._cumulative.get(name, {})) if math.isfinite(bound))
 
     def surface(self) -> Surface:
         counts = {"lists": self._lists, "empty": self._empty, "fallbacks": self._unscored}

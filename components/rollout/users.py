@@ -28,10 +28,10 @@ class UserLedger:
     def __init__(self) -> None:
         self._database = duckdb.connect(":memory:", config={"memory_limit": "1GB", "threads": 1})
         self._database.execute(
-            "create table lists (request_id varchar, person varchar, arm varchar, step integer, at varchar)"
+            "create table lists (request_id varchar, person varchar, arm varchar, step integer, shown_at varchar)"
         )
         self._database.execute(
-            "create table seen (person varchar, step integer, arm varchar, at varchar, primary key (person, step))"
+            "create table seen (person varchar, step integer, arm varchar, shown_at varchar, primary key (person, step))"
         )
 
     def add(self, lists: Iterable[Shown], *, steps: Mapping[int, str], counted_from: str = "") -> dict[str, int]:
@@ -68,8 +68,9 @@ class UserLedger:
         news = self._database.execute(
             """
             insert into seen
-            select person, step, arg_min(arm, at), min(at) from block anti join seen using (person, step) group by person, step
-            returning step, arm, at
+            select person, step, arg_min(arm, shown_at), min(shown_at)
+            from block anti join seen using (person, step) group by person, step
+            returning step, arm, shown_at
             """
         ).fetchall()
         found: dict[str, int] = {}
@@ -125,11 +126,17 @@ def _source(events: Path) -> str | None:
     if events.is_dir():
         for suffix, reader in ((".parquet", "read_parquet"), (".csv", "read_csv")):
             if any(path.suffix == suffix for path in events.iterdir()):
-                return f"{reader}({_quoted(str(events / ('*' + suffix)))})"
+                return _reading(reader, str(events / f"*{suffix}"))
         return None
     if not events.exists():
         return None
-    return f"{'read_parquet' if events.suffix == '.parquet' else 'read_csv'}({_quoted(str(events))})"
+    return _reading("read_parquet" if events.suffix == ".parquet" else "read_csv", str(events))
+
+
+def _reading(reader: str, places: str) -> str:
+    # The last line of a file that somebody writes may be half there.
+    options = ", header = true, all_varchar = true, ignore_errors = true" if reader == "read_csv" else ""
+    return f"{reader}({_quoted(places)}{options})"
 
 
 def _quoted(text: str) -> str:
