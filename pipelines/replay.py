@@ -16,7 +16,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +76,13 @@ class Replay:
     """Of the same steps in the run, imports included."""
 
 
-def replay(run: Run, depth: Depth, *, watch: Watcher = lambda _: None) -> Replay:
+def replay(run: Run, depth: Depth, *, only: Collection[str] = (), watch: Watcher = lambda _: None) -> Replay:
     """Do the steps of a finished run again and compare what they make.
 
     Args:
         run: The run; only read.
         depth: `decisions` measures and decides again, `train` trains before, `all` begins at the tables.
+        only: Steps to do again instead of all of that depth.
         watch: Told of each step's progress.
 
     Raises:
@@ -89,19 +90,18 @@ def replay(run: Run, depth: Depth, *, watch: Watcher = lambda _: None) -> Replay
         RankgateError: If the process that does the steps could not.
     """
     began = time.perf_counter()
-    records = needed_records(run)
+    records, steps = needed_records(run), replayed_steps(depth, only)
     with _scratch_folder() as scratch:
-        words = ("pipelines.replay_steps", str(run.folder), str(run.store.root), str(scratch), depth)
+        words = ("pipelines.replay_steps", str(run.folder), str(run.store.root), str(scratch), *steps)
         code = drive(words, folder=scratch, store=Store(scratch / "store"), watch=watch)
         _raise_failure(scratch, code)
         again = Run(scratch, Store(scratch / "store")).step_records()
         compared = tuple(
             _compare(run, scratch, records[step], role, again.get(step))
-            for step in replayed_steps(depth)
+            for step in steps
             for role in sorted(records[step].outputs)
         )
     first = next((one for one in compared if not one.same), None)
-    steps = replayed_steps(depth)
     return Replay(
         schema_version=SCHEMA_VERSION,
         run=run.name,
@@ -156,7 +156,8 @@ def _failure(scratch: Path, step: str) -> str:
     place = scratch / FAILURES_FOLDER / f"{step}.json"
     if not place.exists():
         return "the step left neither an artefact nor an error."
-    return f"the step failed now: {json.loads(place.read_bytes())['message']}"
+    told = json.loads(place.read_bytes())["message"]
+    return f"the step failed now: {told}"
 
 
 def _raise_failure(scratch: Path, code: int) -> None:

@@ -6,20 +6,19 @@ difference is the step's own and never one that it was handed; and if every step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from components.artifacts.digests import digest_tree
 from components.artifacts.store import StepRecord, Store
-from components.errors import Fault, FaultyInputError, InputError
+from components.errors import Fault, FaultyInputError, InputError, nearest
 from pipelines.candidate_steps import STEPS
 from pipelines.request import RunRequest, pipeline_arguments
 from pipelines.runs import Run
 
 Depth = Literal["decisions", "train", "all"]
-DEPTHS: tuple[Depth, ...] = get_args(Depth)
 
 # `enforce` makes nothing: it only reads the verdict, which is compared.
 _REPLAYED = STEPS[:-1]
@@ -53,9 +52,15 @@ class Planned:
     outputs: tuple[str, ...]
 
 
-def replayed_steps(depth: Depth) -> tuple[str, ...]:
-    """The steps of a replay, in the order of the data's flow."""
-    return _REPLAYED[_REPLAYED.index(_FROM[depth]) :]
+def replayed_steps(depth: Depth, only: Collection[str] = ()) -> tuple[str, ...]:
+    """The steps of a replay, in the order of the data's flow: all of that depth, or only those that are named.
+
+    Raises:
+        InputError: If a name is no step that makes something.
+    """
+    if unknown := [step for step in only if step not in _REPLAYED]:
+        raise InputError(f"--step {unknown[0]}: is no step that can be replayed. {nearest(unknown[0], _REPLAYED)}")
+    return tuple(step for step in _REPLAYED if step in only) or _REPLAYED[_REPLAYED.index(_FROM[depth]) :]
 
 
 def needed_records(run: Run) -> dict[str, StepRecord]:
@@ -102,7 +107,7 @@ def wiring() -> dict[str, Wiring]:
     return found
 
 
-def plan(run: Run, depth: Depth) -> tuple[Planned, ...]:
+def plan(run: Run, steps: Sequence[str]) -> tuple[Planned, ...]:
     """The steps to do again with the digest of each input, after every byte of these was compared with its digest.
 
     Raises:
@@ -120,7 +125,7 @@ def plan(run: Run, depth: Depth) -> tuple[Planned, ...]:
             parameters={argument: arguments[name] for argument, name in wired[step].parameters.items()},
             outputs=wired[step].outputs,
         )
-        for step in replayed_steps(depth)
+        for step in steps
     )
     _check_store(run, planned, records, request)
     return planned

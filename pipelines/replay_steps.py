@@ -1,4 +1,4 @@
-"""The process that does a run's steps again: python -m pipelines.replay_steps RUN_FOLDER STORE SCRATCH DEPTH.
+"""The process that does a run's steps again: python -m pipelines.replay_steps RUN_FOLDER STORE SCRATCH STEP...
 
 Each step is the component's own function in a fork of this process, which has loaded kfp once for all of them. Inputs are
 read from the run's store; outputs go to a store of the replay's own, so that nothing is restored and nothing is kept.
@@ -18,7 +18,7 @@ from components.artifacts.store import Store
 from components.errors import InputError, RankgateError
 from pipelines.candidate import COMPONENTS
 from pipelines.local_steps import stop_with_parent
-from pipelines.replay_plan import DEPTHS, FAILURES_FOLDER, Planned, changed_sources, plan
+from pipelines.replay_plan import FAILURES_FOLDER, Planned, changed_sources, plan
 from pipelines.runs import Run
 
 
@@ -34,10 +34,9 @@ def main() -> int:
     """Does the steps again; 0 also where one of them fails, which its failure tells."""
     run = Run(Path(sys.argv[1]), Store(Path(sys.argv[2])))
     scratch = Path(sys.argv[3])
-    (depth,) = (known for known in DEPTHS if known == sys.argv[4])
     stop_with_parent(lambda: shutil.rmtree(scratch, ignore_errors=True))
     try:
-        planned = plan(run, depth)
+        planned = plan(run, sys.argv[4:])
     except RankgateError as error:
         _tell(scratch / "failure.json", "plan", error)
         return error.exit_code

@@ -18,9 +18,10 @@ from pipelines.runs import Home
 @click.argument("name", metavar="RUN", default="latest")
 @click.option("--train", is_flag=True, help="Train again before measuring and deciding.")
 @click.option("--all", "everything", is_flag=True, help="Begin at the tables: policy, snapshot and dataset, too.")
+@click.option("--step", "only", multiple=True, metavar="STEP", help="Only this step, such as `card`; may be repeated.")
 @json_option
 @click.pass_obj
-def replay(home: str, name: str, train: bool, everything: bool, as_json: bool) -> None:
+def replay(home: str, name: str, train: bool, everything: bool, only: tuple[str, ...], as_json: bool) -> None:
     """Do RUN's gates again from what was recorded as their inputs, and compare every byte.
 
     Measures, decides and writes the card again, apart from the run, which is only read. Exits 0 where every artefact is
@@ -33,8 +34,8 @@ def replay(home: str, name: str, train: bool, everything: bool, as_json: bool) -
     depth: Depth = "all" if everything else "train" if train else "decisions"
     run = Home(Path(home)).find(name)
     click.echo(f"Replay of {run.name}", err=True)
-    with StepProgress(replayed_steps(depth)) as progress:
-        found = do_again(run, depth, watch=progress)
+    with StepProgress(replayed_steps(depth, only)) as progress:
+        found = do_again(run, depth, only=only, watch=progress)
     if as_json:
         # One document, whatever came of it.
         click.echo(json.dumps(documents.as_json(found), indent=2))
