@@ -1,8 +1,9 @@
 """What each guardrail says at one look: harm shown, ruled out, neither. Pure.
 
-The chance that a guardrail may err in rolling back is divided once more: four fifths to the sharp test on variances between
-moments, one fifth to betting, which needs no variance and sees an outage within a minute; each half to the reading since
-the beginning, half to the readings of epochs, the k-th of which gets 1 / (k (k - 1)) of it. The first epoch is the whole.
+The chance that a guardrail may err in rolling back is divided once more: half to the reading since the beginning, half to the
+readings of epochs, the k-th of which gets 1 / (k (k - 1)) of it (the first is the whole). Of each, rates give four fifths to the
+sharp test on variances between moments, and one fifth to betting on outages, which needs no variance and sees a crash within
+a minute and a half.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from components.rollout.contract import CANARY, Answer, Budget, GuardrailResult, Memory, Track
 from components.rollout.guardrail_words import Words, missing_words, result_words
-from components.rollout.memory import key_of
+from components.rollout.memory import OUTAGE, key_of
 from components.rollout.policy import Distribution, Latency, Outcome, Plain, Rate, RolloutPolicy, Sampled
 from components.statistics.sequential import growth_needed, width
 from components.statistics.sequential_bets import capital
@@ -24,7 +25,7 @@ from components.statistics.sequential_users import Contrast
 from components.statistics.sequential_windows import LEAST_WINDOWS, Sums
 
 MOMENTS = 0.8
-"""Part of the test on variances between moments; the rest is betting's."""
+"""Part of the test on variances between moments, where there is betting; the rest is betting's."""
 _METHODS = {
     "moments": "confidence sequence, variance between moments and blocks of them",
     "bets": "betting on a bounded mean",
@@ -50,14 +51,14 @@ class Levels:
     onward: float
 
     @classmethod
-    def of(cls, alpha: float, epoch: int, policy: RolloutPolicy) -> Levels:
-        """Divide the chance of a guardrail."""
-        later = spent(epoch)
+    def of(cls, alpha: float, epoch: int, policy: RolloutPolicy, *, bets: bool) -> Levels:
+        """Divide the chance of a guardrail, with or without betting."""
+        later, moments = spent(epoch), MOMENTS if bets else 1.0
         return cls(
-            alpha * MOMENTS / 2,
-            alpha * MOMENTS / 2 * later,
-            alpha * (1 - MOMENTS) / 2,
-            alpha * (1 - MOMENTS) / 2 * later,
+            alpha * moments / 2,
+            alpha * moments / 2 * later,
+            alpha * (1 - moments) / 2,
+            alpha * (1 - moments) / 2 * later,
             policy.false_continue,
         )
 
@@ -84,7 +85,8 @@ def results(
     Args:
         policy: The rules.
         memory: What is kept of the canary.
-        outcomes: By guardrail, or `guardrail@segment`: what users did so far, of the kind `outcome`.
+        outcomes: By guardrail, or `guardrail@segment`: what users did so far, of the kind `outcome`. Segments are the caller's to
+            choose, the same ones from look to look; beyond the policy's `most` they are not judged.
         budget: Of `budget_of`.
     """
     found = []
@@ -96,7 +98,8 @@ def results(
         kept: Mapping[str, object] = outcomes if isinstance(guardrail, Outcome) else memory.tracks
         segments = sorted(key.partition("@")[2] for key in kept if key.startswith(f"{guardrail.id}@"))
         if isinstance(guardrail, Outcome) and guardrail.segments:
-            segments = segments[: guardrail.segments.most]
+            by = guardrail.segments.by
+            segments = [name for name in segments if name.partition("=")[0] in by][: guardrail.segments.most]
         if guardrail.id in budget.segments:
             found += [_sampled(guardrail, segment, policy, memory, outcomes, budget) for segment in segments]
     return tuple(found)
@@ -112,7 +115,7 @@ def _sampled(
 ) -> GuardrailResult:
     key = key_of(guardrail.id, segment)
     alpha = budget.segments[guardrail.id] if segment else budget.guardrails[guardrail.id]
-    levels = Levels.of(alpha, memory.epoch, policy)
+    levels = Levels.of(alpha, memory.epoch, policy, bets=isinstance(guardrail, Rate))
     detail, n, unit = "", 0, "requests"
     if isinstance(guardrail, Outcome):
         contrast = outcomes.get(key)
@@ -181,10 +184,10 @@ def of_track(track: Track, margin: float, levels: Levels, per_weight: float | No
         late_high = late + float(width(late_variance, margin=margin, alpha=levels.onward))
         if late_low > margin:
             return _Found("harm", late, late_low, late_high, levels.recent, "moments", None, recent=True)
-        if float(capital(track.recent_purses)) >= math.log(1 / levels.recent_bets):
-            return _Found("harm", late, margin, _known(late_high), levels.recent_bets, "bets", None, recent=True)
-    if float(capital(track.purses)) >= math.log(1 / levels.whole_bets):
-        return _Found("harm", estimate, margin, _known(high), levels.whole_bets, "bets", None)
+        if levels.recent_bets and float(capital(track.recent_purses)) >= math.log(1 / levels.recent_bets):
+            return _Found("harm", late, OUTAGE, _known(late_high), levels.recent_bets, "bets", None, recent=True)
+    if levels.whole_bets and float(capital(track.purses)) >= math.log(1 / levels.whole_bets):
+        return _Found("harm", estimate, OUTAGE, _known(high), levels.whole_bets, "bets", None)
     # Ruled out of the whole is not enough while what came last looks like harm.
     lately = float(recent.value) > margin and math.isfinite(float(recent.variance))
     if high < margin and not lately:
@@ -220,7 +223,7 @@ def _settled_in(
         return None
     if not math.isfinite(variance):
         return (LEAST_WINDOWS - sums.windows) * sums.weight / sums.windows * per_weight
-    growth = growth_needed(distance, variance, margin=margin, alpha=alpha)
+    growth = growth_needed(distance, sums.variance_after, margin=margin, alpha=alpha)
     return None if growth is None else max(growth - 1, 0.0) * sums.weight * per_weight
 
 
@@ -246,7 +249,7 @@ def _of_users(
     likely = 1 + _likely(ratio - 1, variance, guardrail.margin)
     growth = growth_needed(
         likely - bound,
-        variance,
+        lambda growth: variance / growth,
         margin=guardrail.margin,
         alpha=policy.false_continue if likely > bound else alpha,
     )

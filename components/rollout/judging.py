@@ -83,7 +83,8 @@ def _decide(
     if harms := [result.message for result in found if result.answer == "harm"]:
         more = len(harms) - _MOST_REASONS
         return _Decision("roll_back", " ".join(harms[:_MOST_REASONS] + ([f"And {more} more."] if more > 0 else [])))
-    for since, what in ((memory.mismatched_since, _mismatch_words(memory, policy)), _missing(memory, found)):
+    silent = _silent(policy, memory, at)
+    for since, what in ((memory.mismatched_since, _mismatch_words(memory, policy)), silent, _missing(memory, found)):
         if since is not None:
             return _patient(policy, at - since, what)
     waits, seconds = _waiting(policy, memory, found, at)
@@ -113,6 +114,13 @@ def _mismatch_words(memory: Memory, policy: RolloutPolicy) -> str:
         f"Users are not split as set ({arms} of {total}; odds of 10^{odds:.1f} to 1, where policy {policy.label} takes "
         f"10^{-math.log10(policy.split_level):.1f} for proof): no comparison of the arms can be trusted."
     )
+
+
+def _silent(policy: RolloutPolicy, memory: Memory, at: float) -> tuple[float | None, str]:
+    """Since when nothing was taken in, where that is longer than two looks: a source that hangs does not even say "missing"."""
+    if at - memory.until <= 2 * policy.evaluate_seconds:
+        return None, ""
+    return memory.until, f"Nothing has been read for {lasting(at - memory.until)}."
 
 
 def _missing(memory: Memory, found: Sequence[GuardrailResult]) -> tuple[float | None, str]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from components.rollout.contract import CANARY, SCHEMA_VERSION, Memory, Reading, Track
 from components.rollout.policy import Distribution, Guardrail, Latency, Outcome, Plain, Rate, RolloutPolicy, segments_of
@@ -23,6 +24,9 @@ from components.statistics.sequential_windows import NOTHING, Scores, Sums, comp
 
 LEAST_BEYOND = 10.0
 """Requests of the stable arm beyond its own quantile, before the quantile is believed."""
+OUTAGE = 0.1
+"""Betting asks about outages alone: one request in ten more than at the stable arm, or the margin where that is more. Asked about
+a small margin it would take a hiccup of two minutes, which replicas of every release have now and then, for harm of this one."""
 _SLACK = 1e-6
 """Seconds: times are sums of floats."""
 
@@ -239,6 +243,8 @@ def tracked(track: Track, guardrail: Rate | Latency, counts: tuple[float, float,
     """A track with one window more: events and requests of the canary, events and requests of the other arm."""
     y, n, ys, ns = counts
     scores = turned(compared([y], [n], [ys], [ns]), guardrail)
+    if isinstance(guardrail, Latency):
+        return replace(track, whole=track.whole.plus(scores), recent=track.recent.plus(scores))
     bet = log_gains([y], [n], [ys], [ns], guardrail)[0]
     return Track(
         track.whole.plus(scores),
@@ -253,19 +259,13 @@ def turned(scores: Scores, guardrail: Rate | Latency) -> Scores:
     return scores if _sign(guardrail) > 0 else replace(scores, score=-scores.score)
 
 
-def log_gains(
-    y: Sequence[float] | np.ndarray,
-    n: Sequence[float] | np.ndarray,
-    ys: Sequence[float] | np.ndarray,
-    ns: Sequence[float] | np.ndarray,
-    guardrail: Rate | Latency,
-) -> np.ndarray:
+def log_gains(y: ArrayLike, n: ArrayLike, ys: ArrayLike, ns: ArrayLike, guardrail: Rate) -> NDArray[np.float64]:
     """Logarithm of what each purse is multiplied by in each window, shape (windows, stakes)."""
-    own, other = (np.asarray(n, dtype=np.float64), np.asarray(ns, dtype=np.float64))
+    own, other = (np.asarray(x, dtype=np.float64) for x in (n, ns))
     both = (own > 0) & (other > 0)
     rates = np.asarray(y) / np.where(both, own, 1.0) - np.asarray(ys) / np.where(both, other, 1.0)
     values = np.where(both, np.clip(_sign(guardrail) * rates, -1.0, 1.0), np.nan)
-    return wagers(values, bound=guardrail.margin, lowest=-1.0)
+    return wagers(values, bound=max(guardrail.margin, OUTAGE), lowest=-1.0)
 
 
 def _sign(guardrail: Rate | Latency) -> float:

@@ -20,6 +20,7 @@ confidence sequences; Bibaut, Kallus and Lindon (2022), Near-optimal non-paramet
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -103,15 +104,16 @@ def width(variance: ArrayLike, *, margin: float, alpha: float) -> Floats:
     return np.asarray(np.minimum.reduce(each))
 
 
-def growth_needed(distance: float, variance: float, *, margin: float, alpha: float, power: float = 0.8) -> float | None:
+def growth_needed(
+    distance: float, variance_after: Callable[[float], float], *, margin: float, alpha: float, power: float = 0.8
+) -> float | None:
     """How many times the present information it would take until the limit (`width`) on one side excludes the bound.
 
-    Takes the estimate for the truth, and the variance to shrink as information grows. For planning: it says how long a canary
-    will be held at this traffic, not when.
+    Takes the estimate for the truth. For planning: it says how long a canary will be held at this traffic, not when.
 
     Args:
         distance: Between estimate and bound, of either sign.
-        variance: Of the estimate now.
+        variance_after: Of the estimate with so many times the present information; mostly the present one divided by it.
         margin: As in `width`.
         alpha: As in `half_width`.
         power: Wanted chance to be settled by then, from 0.5 to below 1.
@@ -126,13 +128,13 @@ def growth_needed(distance: float, variance: float, *, margin: float, alpha: flo
     _check(scale=margin, alpha=alpha)
     if not 0.5 <= power < 1:
         raise ValueError(f"power: found {power}; needed a probability from 0.5 to below 1, such as 0.8.")
-    away = abs(distance)
-    if not (math.isfinite(away) and math.isfinite(variance)) or away == 0 or variance <= 0:
+    away, now = abs(distance), variance_after(1.0)
+    if not (math.isfinite(away) and math.isfinite(now)) or away == 0 or now <= 0:
         return None
     luck = NormalDist().inv_cdf(power)
 
     def settled(growth: float) -> bool:
-        v = variance / growth
+        v = variance_after(growth)
         return away >= float(width(v, margin=margin, alpha=alpha)) + luck * math.sqrt(v)
 
     if settled(1.0):

@@ -15,6 +15,7 @@ error is not known to make none.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +25,10 @@ Floats = NDArray[np.float64]
 
 BLOCKS = (1, 6, 24, 96)
 """Windows of a block, at each scale at which variance is taken."""
-LEAST_BLOCKS = 8
+LEAST_BLOCKS = 5
 """A scale counts from so many blocks on."""
-LEAST_WINDOWS = 12
-"""Below it there is no variance, and so no limit."""
+LEAST_WINDOWS = 24
+"""Below it there is no variance, and so no limit: moments of one short trouble are all alike, and would look well measured."""
 _IMAGINED = 4.0
 """Events added to each arm's: half of log(1 / alpha) for alphas around 0.0005, so that the limit of an arm without events is
 about the exact one of Bernoulli trials."""
@@ -167,7 +168,31 @@ class Sums:
 
     def estimates(self) -> Estimates:
         """Arrays of shape ()."""
-        scales = [
+        return _estimates(
+            np.asarray(self.windows, dtype=np.float64),
+            np.asarray(self.score),
+            np.asarray(self.weight),
+            self._scales(),
+            np.asarray(self._independent(1.0)),
+        )
+
+    def variance_after(self, growth: float) -> float:
+        """Of the estimate, were there so many times as many windows of the same kind; for planning.
+
+        What is found between moments shrinks with their number. The events that are imagined in each arm stay four: early on
+        they are most of the variance, and a plan that let them grow would be several times too long.
+        Infinite where there is none now.
+        """
+        now = self.estimates()
+        variance = float(now.variance)
+        if not math.isfinite(variance):
+            return math.inf
+        independent = self._independent(1.0) / self.weight**2
+        between = variance if variance > independent * (1 + 1e-9) else 0.0
+        return max(self._independent(growth) / (growth * self.weight) ** 2, between / growth)
+
+    def _scales(self) -> list[tuple[Floats, Floats, Floats]]:
+        return [
             (
                 np.asarray(self.squares[i] + self.open_scores[i] ** 2),
                 np.asarray(self.products[i] + self.open_scores[i] * self.open_weights[i]),
@@ -175,26 +200,17 @@ class Sums:
             )
             for i in range(len(BLOCKS))
         ]
-        independent = _independent(
-            *(
-                np.asarray(x)
-                for x in (
-                    self.canary_part,
-                    self.stable_part,
-                    self.canary_events,
-                    self.canary_requests,
-                    self.stable_events,
-                    self.stable_requests,
-                )
-            )
+
+    def _independent(self, growth: float) -> float:
+        parts = (
+            self.canary_part,
+            self.stable_part,
+            self.canary_events,
+            self.canary_requests,
+            self.stable_events,
+            self.stable_requests,
         )
-        return _estimates(
-            np.asarray(self.windows, dtype=np.float64),
-            np.asarray(self.score),
-            np.asarray(self.weight),
-            scales,
-            independent,
-        )
+        return float(_independent(*(np.asarray(growth * part) for part in parts)))
 
 
 NOTHING = Sums()

@@ -35,9 +35,10 @@ class Stop:
     guardrail: str
 
 
-def proof(distance: Floats, variance: Floats, *, margin: float, alpha: float) -> NDArray[np.bool_]:
+def proof(distance: Floats, variance: Floats, *, margin: float, alpha: float | Floats) -> NDArray[np.bool_]:
     """Whether the limit excludes the bound: `sequential.width` by its evidence, which is quicker."""
-    found = [log_evidence(distance, variance, scale=margin * size) >= math.log(len(SIZES) / alpha) for size in SIZES]
+    needed = np.log(len(SIZES) / np.asarray(alpha))
+    found = [log_evidence(distance, variance, scale=margin * size) >= needed for size in SIZES]
     return np.logical_or.reduce(found)
 
 
@@ -45,20 +46,30 @@ def rate_shown(counts: Four, guardrail: Rate | Latency, policy: RolloutPolicy, a
     """Whether harm is shown at each look, shape (windows,)."""
     windows = counts[0].size
     margin = guardrail.margin
-    scores, gains = compared(*counts), log_gains(*counts, guardrail)
-    first = Levels.of(alpha, 1, policy)
-    found = running(scores)
+    bets = isinstance(guardrail, Rate)
+    gains = log_gains(*counts, guardrail) if isinstance(guardrail, Rate) else np.zeros((windows, 1))
+    first = Levels.of(alpha, 1, policy, bets=bets)
+    found = running(compared(*counts))
     shown = proof(found.value - margin, found.variance, margin=margin, alpha=first.whole)
-    shown |= capital(np.cumsum(gains, axis=0)) >= math.log(1 / first.whole_bets)
+    if bets:
+        shown |= capital(np.cumsum(gains, axis=0)) >= math.log(1 / first.whole_bets)
     size = round(policy.restart_seconds / SECONDS)
-    for epoch, begin in enumerate(range(0, windows, size), start=1):
-        if epoch == 1:
+    whole = windows // size
+    # Epochs in which both arms had requests in every window are columns of one array; the few others come one by one.
+    busy = np.flatnonzero(((counts[1] > 0) & (counts[3] > 0))[: whole * size].reshape(whole, size).all(axis=1))
+    others = sorted(set(range(1, math.ceil(windows / size))) - set(busy.tolist()))
+    for epochs in (busy[busy > 0], *(np.array([epoch]) for epoch in others)):
+        if not epochs.size:
             continue
-        levels = Levels.of(alpha, epoch, policy)
-        part = slice(begin, min(begin + size, windows))
-        late = running(compared(*(x[part] for x in counts)))
-        shown[part] |= proof(late.value - margin, late.variance, margin=margin, alpha=levels.recent)
-        shown[part] |= capital(np.cumsum(gains[part], axis=0)) >= math.log(1 / levels.recent_bets)
+        places = np.arange(size)[:, None] + epochs * size
+        places = places[places[:, -1] < windows]
+        late = running(compared(*(x[places] for x in counts)))
+        levels = [Levels.of(alpha, epoch + 1, policy, bets=bets) for epoch in epochs.tolist()]
+        recent = np.array([level.recent for level in levels])
+        shown[places] |= proof(late.value - margin, late.variance, margin=margin, alpha=recent)
+        if bets:
+            needed = np.log([1 / level.recent_bets for level in levels])
+            shown[places] |= capital(np.cumsum(gains[places], axis=0)) >= needed
     return shown
 
 

@@ -27,6 +27,8 @@ DAY = 17_280
 BOUNDS = ANSWER_SECONDS
 SCORE_BOUNDS = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 SCORE_SPREAD = 1.2
+REPLICAS = 9
+"""Of the stable arm; the canary has one."""
 COUNTRIES = ("NL", "BE", "LU")
 COUNTRY_SHARES = (0.6, 0.25, 0.15)
 _SURFACES = 3
@@ -111,12 +113,12 @@ def moments(
     rate = a_second * SECONDS * load * clumps
     n, ns = rng.poisson(share * rate), rng.poisson((1 - share) * rate)
     shared = _bursts(rng, windows, a_day=6.0, lasting=12.0, height=(0.02, 0.3))
-    own, others = (_replica_bursts(rng, windows, replicas) for replicas in (1, 9))
+    own, others = (_replica_bursts(rng, windows, replicas).mean(axis=0) for replicas in (1, REPLICAS))
     mine, theirs = _proneness(rng, share)
     error = np.clip(0.001 + mine + shared + own + np.where(late, fault.errors, 0.0), 0, 1)
     stable_error = np.clip(0.001 + theirs + shared + others, 0, 1)
     slow = np.exp(0.25 * np.log(load) + _drift(rng, windows, spread=0.1, windows_back=24))
-    pauses, stable_pauses = (4 * _replica_bursts(rng, windows, replicas) for replicas in (1, 9))
+    pauses, stable_pauses = (4 * _replica_bursts(rng, windows, replicas) for replicas in (1, REPLICAS))
     factor = np.where(late, fault.latency, 1.0)
     fall = np.clip(0.003 * load**0.5 + 0.2 * shared, 0, 1)
     mix = 0.1 * np.sin(hours / 24 * 2 * np.pi)
@@ -132,8 +134,8 @@ def moments(
         stable_fallbacks=rng.binomial(ns, fall).astype(np.float64),
         empty=rng.binomial(n, 0.0005).astype(np.float64),
         stable_empty=rng.binomial(ns, 0.0005).astype(np.float64),
-        latency=_spread_over(rng, n, _latencies(slow * factor * (1 + pauses))),
-        stable_latency=_spread_over(rng, ns, _latencies(slow * (1 + stable_pauses))),
+        latency=_spread_over(rng, n, _latencies(slow * factor, pauses)),
+        stable_latency=_spread_over(rng, ns, _latencies(slow, stable_pauses)),
         scores=_spread_over(rng, n, score_shares(mix + np.where(late, fault.scores, 0.0))),
         features_age=np.where(late, age, 600.0),
     )
@@ -211,14 +213,8 @@ def _bursts(
 
 
 def _replica_bursts(rng: np.random.Generator, windows: int, replicas: int) -> Floats:
-    """Of an arm whose replicas have bursts of their own, each with its part of the arm's requests."""
-    return (
-        sum(
-            (_bursts(rng, windows, a_day=2.0, lasting=5.0, height=(0.05, 0.4)) for _ in range(replicas)),
-            np.zeros(windows),
-        )
-        / replicas
-    )
+    """Bursts of each replica's own, shape (replicas, windows)."""
+    return np.stack([_bursts(rng, windows, a_day=2.0, lasting=5.0, height=(0.05, 0.4)) for _ in range(replicas)])
 
 
 def _proneness(rng: np.random.Generator, share: float) -> tuple[float, float]:
@@ -231,8 +227,20 @@ def _proneness(rng: np.random.Generator, share: float) -> tuple[float, float]:
     )
 
 
-def _latencies(factor: Floats) -> Floats:
-    """Share of requests in each bucket: log-normal, median 12 ms, 95 % quantile 32 ms, 99 % 48 ms."""
+def _latencies(factor: Floats, pauses: Floats) -> Floats:
+    """Share of requests in each bucket, shape (windows, buckets): log-normal, median 12 ms, 95 % quantile 32 ms, 99 % 48 ms.
+
+    Each replica answers its part of the requests, slower by its own pauses, shape (replicas, windows).
+    """
+    found = _log_normal(factor)
+    replicas = pauses.shape[0]
+    for pause in pauses:
+        slowed = np.flatnonzero(pause)
+        found[slowed] += (_log_normal(factor[slowed] * (1 + pause[slowed])) - _log_normal(factor[slowed])) / replicas
+    return np.maximum(found, 0.0)
+
+
+def _log_normal(factor: Floats) -> Floats:
     cumulative = ndtr((np.log(np.array(BOUNDS)) - np.log(0.012 * factor)[:, None]) / 0.6)
     return np.diff(np.concatenate([np.zeros((factor.size, 1)), cumulative, np.ones((factor.size, 1))], axis=1), axis=1)
 

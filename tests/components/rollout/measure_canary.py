@@ -1,6 +1,6 @@
 """Measures the canary's judge by simulation: false rollbacks, and how fast faults are found; `task bench:canary`.
 
-    python tests/components/rollout/measure_canary.py [--days 200] [--repeats 40] [--page docs] [--seed 1]
+    python tests/components/rollout/measure_canary.py [--days 200] [--repeats 20] [--page docs] [--seed 1]
 
 Every day is made from its own seed, so a figure can be made again alone. Judges see the same days. Nothing is tuned to them: the
 policy is policies/rollout/default.yaml. Times are those of the simulated store, not of this machine.
@@ -132,7 +132,7 @@ def measured(
         if (number + 1) % 20 == 0:
             progress(f"{number + 1} of {days} days without a fault: {len(clean.stops[OURS])} rolled back")
     alone = Alone()
-    for number in range(days // 2):
+    for number in range(days // 4):
         asked_alone(policy, alone, number, seed)
     progress(f"{alone.days} days at the margins: {dict(alone.at_margin)}")
     faults = []
@@ -153,7 +153,7 @@ def main() -> None:
     """Measure, and write the page where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--page", type=Path, help="folder of canary-judge.md, whose measured part is written anew")
     asked = parser.parse_args()

@@ -123,19 +123,19 @@ def test_nothing_read_yet_holds(policy: RolloutPolicy) -> None:
     assert {r.answer for r in verdict.results} <= {"insufficient", "missing"}
 
 
-def test_a_crash_is_rolled_back_within_a_minute_and_a_quarter(policy: RolloutPolicy) -> None:
+def test_a_crash_is_rolled_back_within_a_minute_and_a_half(policy: RolloutPolicy) -> None:
     kept, looks = begin(policy, at=0.0), 0
     while asked(policy, kept).action != "roll_back":
         kept, looks = after(policy, 1, memory=kept, errors=60.0), looks + 1
-    assert looks <= 15
+    assert looks <= 18
     assert result(asked(policy, kept), "errors") == "harm"
 
 
-def test_a_crash_in_the_second_hour_is_rolled_back_within_two_minutes(policy: RolloutPolicy) -> None:
+def test_a_crash_in_the_second_hour_is_rolled_back_within_three_minutes(policy: RolloutPolicy) -> None:
     kept, looks = after(policy, 900), 0
     while asked(policy, kept).action != "roll_back":
         kept, looks = after(policy, 1, memory=kept, errors=60.0), looks + 1
-    assert looks <= 24
+    assert looks <= 36
 
 
 @pytest.mark.parametrize("value", [None, math.nan])
@@ -197,6 +197,13 @@ def test_no_arm_at_all_is_rolled_back_when_patience_ends(policy: RolloutPolicy) 
     assert asked(policy, late).action == "roll_back"
 
 
+def test_a_source_that_hangs_is_rolled_back_when_patience_ends(policy: RolloutPolicy) -> None:
+    kept = after(policy, 60)
+    found = [judge(policy, kept, outcomes={"clicks": GOOD}, at=kept.until + late) for late in (10, 11, 60)]
+    assert [verdict.action for verdict in found] == ["continue", "hold", "roll_back"]
+    assert "Nothing has been read for 60 s" in found[2].reason
+
+
 def test_a_canary_without_traffic_holds_and_does_not_pass(policy: RolloutPolicy) -> None:
     nothing = dict.fromkeys(("requests", "lists", "errors", "fallbacks", "empty"), 0.0)
     kept = after(policy, 100, **nothing)
@@ -207,10 +214,10 @@ def test_a_canary_without_traffic_holds_and_does_not_pass(policy: RolloutPolicy)
 
 
 def test_a_step_held_too_long_is_rolled_back(policy: RolloutPolicy) -> None:
-    kept = after(policy, 12)
-    verdict = judge(policy, kept, outcomes={}, at=policy.hold_at_most_seconds)
+    kept = replace(after(policy, 12), until=policy.hold_at_most_seconds)
+    verdict = asked(policy, kept)
     assert verdict.action == "roll_back"
-    assert "Held for 48 h without being settled" in verdict.reason or "2 days" in verdict.reason
+    assert "Held for 2 days without being settled" in verdict.reason
 
 
 def test_a_mismatched_split_voids_holds_and_rolls_back(policy: RolloutPolicy) -> None:
@@ -343,14 +350,16 @@ def test_an_equal_baseline_can_take_the_stable_arms_place(policy: RolloutPolicy)
 
 
 def test_how_long_it_takes_is_told_and_comes_about(policy: RolloutPolicy) -> None:
-    kept = after(policy, 20, errors=0.06)
+    few = {"errors": 0.01, "requests": 10.0, "lists": 10.0}
+    kept = after(policy, 30, **few)
     errors = next(r for r in asked(policy, kept).results if r.guardrail == "errors")
     assert errors.answer == "insufficient"
     assert errors.expected_seconds is not None
-    later = after(policy, round(errors.expected_seconds / 5), memory=kept, errors=0.06)
-    assert result(asked(policy, later), "errors") == "within"
-    soon = after(policy, round(errors.expected_seconds / 50), memory=kept, errors=0.06)
-    assert result(asked(policy, soon), "errors") == "insufficient"
+    windows = 0
+    while result(asked(policy, kept), "errors") == "insufficient":
+        kept, windows = after(policy, 1, memory=kept, **few), windows + 1
+    # Readings without chance settle sooner than the plan, which allows for bad luck.
+    assert errors.expected_seconds / 3 < windows * 5 < errors.expected_seconds * 1.1
 
 
 def test_a_verdict_is_a_document(policy: RolloutPolicy) -> None:

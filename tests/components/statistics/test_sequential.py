@@ -69,7 +69,7 @@ def test_a_large_effect_is_known_sooner_than_by_a_mixture_over_small_ones() -> N
 def test_the_time_until_it_settles_is_about_right() -> None:
     rng = np.random.default_rng(3)
     effect, margin, alpha, begun = 0.02, 0.02, 0.01, 200
-    growth = growth_needed(effect, 1 / begun, margin=margin, alpha=alpha, power=0.8)
+    growth = growth_needed(effect, lambda growth: 1 / begun / growth, margin=margin, alpha=alpha, power=0.8)
     assert growth is not None
     looks = math.ceil(begun * growth)
     means = effect + rng.standard_normal(4000) / math.sqrt(looks)
@@ -77,11 +77,11 @@ def test_the_time_until_it_settles_is_about_right() -> None:
     assert settled == pytest.approx(0.8, abs=0.03)
 
 
-def test_what_never_settles_has_no_time() -> None:
-    assert growth_needed(0.0, 1e-4, margin=0.01, alpha=0.01) is None
-    assert growth_needed(1e-9, 1e-2, margin=0.01, alpha=0.01) is None
-    assert growth_needed(0.5, math.inf, margin=0.01, alpha=0.01) is None
-    assert growth_needed(0.5, 1e-6, margin=0.01, alpha=0.01) == 1.0
+@pytest.mark.parametrize(
+    ("distance", "variance", "growth"), [(0.0, 1e-4, None), (1e-9, 1e-2, None), (0.5, math.inf, None), (0.5, 1e-6, 1.0)]
+)
+def test_what_never_settles_has_no_time(distance: float, variance: float, growth: float | None) -> None:
+    assert growth_needed(distance, lambda times: variance / times, margin=0.01, alpha=0.01) == growth
 
 
 def test_a_bettor_against_a_true_bound_gains_nothing_on_average() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from components.statistics.sequential import half_width
-from components.statistics.sequential_windows import BLOCKS, Sums, compared, expected, running
+from components.statistics.sequential_windows import BLOCKS, LEAST_WINDOWS, Sums, compared, expected, running
 
 Counts = tuple[NDArray[np.float64], ...]
 
@@ -74,8 +74,19 @@ def test_an_arm_without_an_event_is_not_known_to_have_none() -> None:
 
 def test_nothing_is_known_before_there_are_enough_windows() -> None:
     found = running(compared(*_counts(np.random.default_rng(4), 30)))
-    assert np.isinf(found.variance[:11]).all()
-    assert np.isfinite(found.variance[11:]).all()
+    assert np.isinf(found.variance[: LEAST_WINDOWS - 1]).all()
+    assert np.isfinite(found.variance[LEAST_WINDOWS - 1 :]).all()
+
+
+def test_a_plan_lets_variance_shrink_and_imagined_events_stay_few() -> None:
+    counts = _counts(np.random.default_rng(8), 400, rate=0.02)
+    sums = Sums()
+    for look in range(100):
+        sums = sums.plus(compared(*(x[look : look + 1] for x in counts)))
+    found = running(compared(*counts)).variance
+    assert sums.variance_after(1.0) == pytest.approx(found[99])
+    assert sums.variance_after(4.0) == pytest.approx(found[399], rel=0.3)
+    assert np.isinf(Sums().variance_after(2.0))
 
 
 def test_traffic_that_moved_at_an_hour_of_more_errors_is_no_difference() -> None:
