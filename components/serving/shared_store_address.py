@@ -21,6 +21,7 @@ PASSWORD_VARIABLE = "RANKGATE_STORE_PASSWORD"  # noqa: S105 (a variable's name)
 PASSWORD_FILE_VARIABLE = "RANKGATE_STORE_PASSWORD_FILE"  # noqa: S105 (a variable's name)
 AUTHORITIES_VARIABLE = "RANKGATE_STORE_CA"
 
+_WHAT = f"address of the store ({ADDRESS_VARIABLE}, --to)"
 _PLAIN, _ENCRYPTED = ("redis", "valkey"), ("rediss", "valkeys")
 _PORT = 6379
 
@@ -95,17 +96,17 @@ def address_of(text: str, environment: Mapping[str, str]) -> Address:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise InputError(f"address of the store: found no address that can be read; {wanted}.") from error
+        raise InputError(f"{_WHAT}: found no address that can be read; {wanted}.") from error
     if parts.password is not None:
         raise InputError(
-            f"address of the store: found a password in it; needed none there, where every list of processes shows it. "
+            f"{_WHAT}: found a password in it; needed none there, where every list of processes shows it. "
             f"Give it in {PASSWORD_VARIABLE}, or in a file that {PASSWORD_FILE_VARIABLE} names."
         )
     if parts.scheme not in (*_PLAIN, *_ENCRYPTED) or not parts.hostname:
-        raise InputError(f"address of the store: found {_scheme(parts.scheme)}; {wanted}.")
+        raise InputError(f"{_WHAT}: found {_scheme(parts.scheme)}; {wanted}.")
     database = parts.path.strip("/")
     if parts.query or parts.fragment or not (database == "" or (database.isascii() and database.isdigit())):
-        raise InputError(f"address of the store: found more than a server and a database's number; {wanted}.")
+        raise InputError(f"{_WHAT}: found more than a server and a database's number; {wanted}.")
     file = environment.get(PASSWORD_FILE_VARIABLE, "")
     authorities = environment.get(AUTHORITIES_VARIABLE, "")
     return Address(

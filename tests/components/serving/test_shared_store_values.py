@@ -218,7 +218,7 @@ def test_a_password_file_is_read_again_each_time(tmp_path: Path) -> None:
      "redis://u:s3cret@store", "s3cret://store", "redis://:s3cret@store/x", "redis://store/0/1"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(InputError, match="address of the store: found") as refused:
+    with pytest.raises(InputError, match=r"address of the store \(RANKGATE_STORE, --to\): found") as refused:
         address_of(text, {})
     assert "s3cret@" not in str(refused.value)
     assert "needed" in str(refused.value)
