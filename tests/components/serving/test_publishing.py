@@ -23,6 +23,7 @@ from components.artifacts.digests import digest_file, tree_files
 from components.dataset.contract import Dataset
 from components.errors import InputError, NotApprovedError
 from components.events.declaration import load_contract
+from components.ranker import scoring
 from components.ranker.scoring import LoadedRanker
 from components.serving import features_root
 from components.serving.features_contract import ENVELOPE_FILE, MANIFEST_FILE, POINTER
@@ -70,6 +71,21 @@ def test_published_as_of_the_release_cut_from_the_same_tables_nothing_is_shown_o
     assert lists_of(served) == lists_of(own)
     user = own.user_ids[3]
     assert served.explain(user, own.item_ids[:5]) == own.explain(user, own.item_ids[:5])
+
+
+def test_users_are_found_alike_however_many_they_are(
+    shop: Any, published: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = LoadedRanker.open(shop.ranker)
+    few = own.refreshed(published.folder)
+    monkeypatch.setattr(scoring, "_MANY_USERS", 10)
+    many = own.refreshed(published.folder)
+    assert type(many.user_ids) is not type(few.user_ids)
+    assert list(many.user_ids) == list(few.user_ids)
+    assert lists_of(many) == lists_of(few)
+    assert [many.knows_user(name) for name in (*few.user_ids, "nobody", "", "zz")] == [
+        few.knows_user(name) for name in (*few.user_ids, "nobody", "", "zz")
+    ]
 
 
 def test_a_publication_is_named_by_its_content_signed_and_pointed_at(shop: Any, tmp_path: Path) -> None:
