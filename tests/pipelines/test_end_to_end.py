@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -376,10 +377,16 @@ def test_manifests_of_the_release_name_it(shell: Shell, packaged: dict[str, Any]
 
 @pytest.fixture
 def served(shell: Shell, packaged: dict[str, Any]) -> Iterator[str]:
+    with _serving(shell, packaged["run"]) as address:
+        yield address
+
+
+@contextmanager
+def _serving(shell: Shell, run: str, *more: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ("serve", packaged["run"], "--trust", f"{_key(shell)}.pub", "--port", str(port))
+    words = ("serve", run, "--trust", f"{_key(shell)}.pub", "--port", str(port), *more)
     with (shell.folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             shell.command(*words), cwd=shell.folder, env=shell.environment, stdout=log, stderr=log
@@ -437,6 +444,37 @@ def test_the_service_ranks_with_the_runs_own_features_and_refuses_what_is_malfor
         status, answer = _post(f"{served}/rank", bad)
         assert status == 400, (bad, answer)
         assert "Traceback" not in json.dumps(answer)
+
+
+def test_features_that_are_published_for_the_run_are_taken_up_by_its_packaged_service(
+    shell: Shell, packaged: dict[str, Any]
+) -> None:
+    contract = next((shell.home / "demo").glob("*/dataset.yaml"))
+    assert shell("keys", "new", "publisher.key").returncode == 0
+    signed = ("--out", "features", "--trust", f"{_key(shell)}.pub", "--key", "publisher.key", "--as", "feed-job")
+    half = shell("serve", packaged["run"], "--trust", f"{_key(shell)}.pub", "--features", "features")
+    assert half.returncode == 2
+    assert "--features-trust" in half.stderr
+
+    def publish(moment: str) -> str:
+        words = ("features", "publish", packaged["run"], "--events", str(contract), "--as-of", moment, *signed)
+        return str(shell.json(*words)["digest"])
+
+    first = publish("2026-05-10T02:30:00Z")
+    with _serving(shell, packaged["run"], "--features", "features", "--features-trust", "publisher.key.pub") as address:
+
+        def served() -> Any:
+            with urllib.request.urlopen(f"{address}/release", timeout=10) as answer:
+                return json.loads(answer.read())
+
+        assert served()["features"] == first
+        second = publish("2026-05-10T05:30:00Z")
+        deadline = time.monotonic() + 60
+        while served()["features"] != second:
+            assert time.monotonic() < deadline, (shell.folder / "serve.log").read_text()
+            time.sleep(0.2)
+        assert served()["latest_bucket_start"] == "2026-05-10T05:00:00+00:00"
+        assert _post(f"{address}/recommend", {"k": 5})[0] == 200
 
 
 def test_a_changed_ranker_is_not_served(shell: Shell, packaged: dict[str, Any], tmp_path: Path) -> None:
