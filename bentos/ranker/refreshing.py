@@ -40,7 +40,13 @@ class Refreshing:
 
     def first(self) -> None:
         """Look once, before anything is answered: a new replica begins with what the others have."""
-        if (opened := self._watch.look()) is None:
+        try:
+            opened = self._watch.look()
+        except Exception:
+            # As in `_run`: the features of the release are there to be served, and there will be another look.
+            _LOG.exception("looking for published features failed")
+            return
+        if opened is None:
             return
         try:
             answerer = self._serving.opened().over(opened.ranker)

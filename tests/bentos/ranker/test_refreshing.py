@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -17,15 +18,18 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving_release import DIGEST, released
 
+from bentos.ranker.refreshing import Refreshing
+from bentos.ranker.serving import Serving
 from components.evidence.serving import Client
 from components.ranker.scoring import LoadedRanker
 from components.serving import features_root
+from components.serving.features import FeatureWatch
 from components.serving.publishing import put_back
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -190,3 +194,36 @@ def test_features_are_swapped_under_load_and_back_and_what_does_not_hold_changes
         with closing(Client(server.port)) as client:
             assert [told(client.post(path, body).body) for path, body in asks] == before
         assert not list(local.iterdir())
+
+
+class Failing:
+    """A watch whose looks fail in a way that nobody thought of, until it is told not to."""
+
+    def __init__(self) -> None:
+        self.looks, self.fails = 0, True
+
+    def look(self) -> None:
+        self.looks += 1
+        if self.fails:
+            raise ZeroDivisionError
+
+
+def test_a_look_that_fails_ends_neither_the_start_nor_the_looking(caplog: pytest.LogCaptureFixture) -> None:
+    watch, serving = Failing(), Serving()
+    refreshing = Refreshing(serving, cast(FeatureWatch, watch), poll_seconds=0.01)
+    refreshing.first()
+    assert serving.answerer is None
+
+    async def run() -> None:
+        refreshing.begin()
+        while watch.looks < 5:
+            await asyncio.sleep(0.01)
+        watch.fails = False
+        while watch.looks < 8:
+            await asyncio.sleep(0.01)
+        refreshing.end()
+
+    usual = sys.getswitchinterval()
+    asyncio.run(run())
+    until(lambda: sys.getswitchinterval() == usual)
+    assert {record.message for record in caplog.records} == {"looking for published features failed"}
