@@ -18,6 +18,9 @@ RUN /opt/rankgate/bin/pip install --no-deps --no-build-isolation .
 FROM ${BASE}
 COPY --from=build /opt/rankgate /opt/rankgate
 COPY policies /opt/rankgate/share/policies
+# What the release pipeline builds a bento and renders manifests from.
+COPY requirements.lock /opt/rankgate/share/rankgate/requirements.lock
+COPY manifests /opt/rankgate/share/rankgate/manifests
 # Kubeflow mounts what a step writes; the rest of the root may be read-only, with /tmp writable.
 ENV PATH=/opt/rankgate/bin:$PATH \
     HOME=/tmp \

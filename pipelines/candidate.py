@@ -4,18 +4,17 @@ Measuring and deciding are steps of their own that always succeed, because Kubef
 (kubeflow/pipelines#12425) and a blocked release without its evidence cannot be reviewed. Only `enforce` fails.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
-from components.artifacts.image import STEP_IMAGE
 from components.card.component import write_card
 from components.dataset.component import build_dataset
 from components.events.component import take_snapshot
 from components.evidence.component import measure_features, measure_groups_and_drift, measure_ranking, measure_serving
 from components.ranker.component import train_and_rank
 from components.verdict.component import decide, enforce, freeze_policy
+from pipelines.placing import LAPTOP, StepOptions, place_step
 
 COMPONENTS: dict[str, Any] = {
     "policy": freeze_policy,
@@ -33,27 +32,11 @@ COMPONENTS: dict[str, Any] = {
 """The component of each of `pipelines.candidate_steps.STEPS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepOptions:
-    """Where and with what every step runs in a cluster; empty strings leave the cluster's defaults."""
-
-    image: str = STEP_IMAGE
-    cpu: str = ""
-    """Request and limit of each step, such as `2`."""
-    memory: str = ""
-    """Request and limit of each step, such as `8Gi`."""
-
-
-def candidate_pipeline(options: StepOptions = StepOptions()) -> Any:
+def candidate_pipeline(options: StepOptions = LAPTOP) -> Any:
     """The `candidate` pipeline with its steps set up by `options`."""
 
-    def place(task: dsl.PipelineTask) -> dsl.PipelineTask:
-        task.set_container_image(options.image)
-        if options.cpu:
-            task.set_cpu_request(options.cpu).set_cpu_limit(options.cpu)
-        if options.memory:
-            task.set_memory_request(options.memory).set_memory_limit(options.memory)
-        return task
+    def place(task: dsl.PipelineTask, *, reads_storage: bool = False) -> dsl.PipelineTask:
+        return place_step(task, options, reads_storage=reads_storage)
 
     @dsl.pipeline(name="rankgate-candidate", description="From an event log to a model card and an enforced verdict.")
     def candidate(
@@ -78,7 +61,7 @@ def candidate_pipeline(options: StepOptions = StepOptions()) -> Any:
             as_of: Moment the log is judged from, ISO 8601.
             facts: What only the run knows, for the card.
             sources: Digest of each source file, by its path.
-            incumbent: Folder of the incumbent's ranker; empty for a first release.
+            incumbent: Folder of the incumbent's ranker, or its s3:// name with its digest; empty for a first release.
             first_release: True where there is no incumbent.
             seed: Seed of everything random.
             threads: Threads to train with.
@@ -86,13 +69,16 @@ def candidate_pipeline(options: StepOptions = StepOptions()) -> Any:
         """
         frozen = place(freeze_policy(policy_files=policy_files, frozen_at=asked_at, code=code))
         policy = frozen.outputs["policy"]
-        taken = place(take_snapshot(contract=contract, as_of=as_of, sources=sources, code=code)).after(frozen)
+        taken = place(
+            take_snapshot(contract=contract, as_of=as_of, sources=sources, code=code), reads_storage=True
+        ).after(frozen)
         # The same contract over a longer log is a new snapshot; only digests of the sources make a step's repetition safe.
         taken.set_caching_options(False)
         snapshot = taken.outputs["snapshot"]
         dataset = place(build_dataset(snapshot=snapshot, seed=seed, code=code)).outputs["dataset"]
         trained = place(
-            train_and_rank(policy=policy, dataset=dataset, incumbent=incumbent, seed=seed, threads=threads, code=code)
+            train_and_rank(policy=policy, dataset=dataset, incumbent=incumbent, seed=seed, threads=threads, code=code),
+            reads_storage=True,
         )
         ranker, rankings = trained.outputs["ranker"], trained.outputs["rankings"]
         ranking_evidence = place(

@@ -1,11 +1,11 @@
-"""Kubeflow Pipelines: the compiled pipeline, its upload, and runs or schedules of it over the v2beta1 REST API."""
+"""Kubeflow Pipelines: compiled pipelines, their upload, and runs or schedules of them over the v2beta1 REST API."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,11 @@ from typing import Any
 from components.artifacts.digests import digest_file
 from components.artifacts.files import replacing
 from components.errors import InputError, RankgateError
-from pipelines.candidate import StepOptions, candidate_pipeline
+from pipelines.candidate import candidate_pipeline
+from pipelines.placing import StepOptions
+from pipelines.release import release_pipeline
 from pipelines.request import RunRequest, pipeline_arguments
+from pipelines.scheduling import scheduled_arguments, six_fields
 
 PIPELINE_NAME = "rankgate-candidate"
 _PROBE_SECONDS = 10
@@ -41,7 +44,7 @@ class RunOptions:
     service_account: str = ""
     pipeline_root: str = ""
     cron: str = ""
-    """Cron expression with seconds, as Kubeflow reads it; makes a schedule instead of one run."""
+    """Cron expression of five fields, or of six with seconds first; makes a schedule instead of one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,43 +60,82 @@ class Submitted:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One compiled pipeline and what to run it with."""
+
+    pipeline: str
+    """Name under which Kubeflow holds all its versions."""
+    package: Path
+    version: str
+    name: str
+    arguments: dict[str, Any]
+
+
 def compile_pipeline(path: Path, options: StepOptions) -> str:
-    """Write the pipeline's IR; returns its sha256. The same code and options give the same bytes.
+    """Write the `candidate` pipeline's IR; returns its sha256. The same code and options give the same bytes.
 
     Raises:
         InputError: If `path` does not end in .yaml: kfp picks the format by it.
     """
+    return write_ir(path, candidate_pipeline(options))
+
+
+def compile_release(path: Path, options: StepOptions, *, trust: Mapping[str, str]) -> str:
+    """As `compile_pipeline`, the `release` pipeline, which trusts these public keys (text by file name)."""
+    return write_ir(path, release_pipeline(options, trust=trust))
+
+
+def write_ir(path: Path, pipeline: Any) -> str:
+    """Write a pipeline's IR whole or not at all; returns its sha256."""
     from kfp import compiler
 
     if path.suffix != ".yaml":
         raise InputError(f"pipeline file {path}: found the suffix {path.suffix or 'none'}; needed .yaml.")
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(candidate_pipeline(options), str(draft))
+        compiler.Compiler().compile(pipeline, str(draft))
         with replacing(path) as beside:
             beside.write_bytes(draft.read_bytes())
     return digest_file(path)
 
 
-def submit(request: RunRequest, connection: Connection, options: RunOptions, steps: StepOptions) -> Submitted:
-    """Upload the pipeline if Kubeflow does not hold this very version, then start a run or a schedule.
+def submit(
+    request: RunRequest, connection: Connection, options: RunOptions, steps: StepOptions, *, incumbent: str = ""
+) -> Submitted:
+    """Upload the `candidate` pipeline if Kubeflow does not hold this very version, then start a run or a schedule.
+
+    Args:
+        request: What to run.
+        connection: Where.
+        options: How it is filed, and when it runs.
+        steps: How its steps are set up.
+        incumbent: Name of the incumbent's ranker in object storage, with its digest (`components.events.object_folders`).
 
     Raises:
-        InputError: If the API refuses, or a table is not where the cluster can read it.
+        InputError: If the API refuses, or a table or the incumbent is not where the cluster can read it.
         RankgateError: If the API cannot be reached.
     """
-    _check_places(request)
-    with tempfile.TemporaryDirectory() as folder, _api_errors(connection.host):
+    _check_places(request, incumbent)
+    arguments = pipeline_arguments(request, incumbent=incumbent)
+    if options.cron:
+        arguments = scheduled_arguments(request, arguments)
+    with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         version = f"{request.code[:12]}-{compile_pipeline(package, steps)[:12]}"
-        client = _client(connection)
-        pipeline_id, version_id = _upload(client, package, version, connection.namespace)
+        return start(Job(PIPELINE_NAME, package, version, request.run, arguments), connection, options)
+
+
+def start(job: Job, connection: Connection, options: RunOptions) -> Submitted:
+    """Upload a compiled pipeline if Kubeflow does not hold this version of it, then start a run or a schedule."""
+    with api_errors(connection.host):
+        client = open_client(connection)
+        pipeline_id, version_id = _upload(client, job, connection.namespace)
         experiment = client.create_experiment(options.experiment, namespace=connection.namespace or None)
-        arguments = pipeline_arguments(request, incumbent="")
         filing: dict[str, Any] = {
             "experiment_id": experiment.experiment_id,
-            "job_name": request.run,
-            "params": arguments,
+            "job_name": job.name,
+            "params": job.arguments,
             "pipeline_id": pipeline_id,
             "version_id": version_id,
             "enable_caching": options.cache,
@@ -102,14 +144,14 @@ def submit(request: RunRequest, connection: Connection, options: RunOptions, ste
         }
         prefix = connection.host.rstrip("/")
         if options.cron:
-            schedule = client.create_recurring_run(**filing, cron_expression=options.cron, no_catchup=True)
+            schedule = client.create_recurring_run(**filing, cron_expression=six_fields(options.cron), no_catchup=True)
             identifier, kind, page = schedule.recurring_run_id, "schedule", "recurringrun"
         else:
             identifier, kind, page = client.run_pipeline(**filing).run_id, "run", "runs"
     return Submitted(
         kind=kind,
         identifier=identifier,
-        name=request.run,
+        name=job.name,
         pipeline_id=pipeline_id,
         version_id=version_id,
         experiment_id=experiment.experiment_id,
@@ -117,7 +159,7 @@ def submit(request: RunRequest, connection: Connection, options: RunOptions, ste
     )
 
 
-def _check_places(request: RunRequest) -> None:
+def _check_places(request: RunRequest, incumbent: str) -> None:
     import json
 
     tables = json.loads(request.contract)["tables"]
@@ -127,9 +169,15 @@ def _check_places(request: RunRequest) -> None:
             f"dataset contract {request.name}: found tables on this machine ({', '.join(local)}); "
             "needed s3:// paths, which steps in a cluster can read. Upload the tables and name them so in the contract."
         )
+    if request.incumbent and not incumbent.endswith(request.incumbent):
+        raise InputError(
+            f"incumbent {request.incumbent[:12]}: found no place of it that steps in a cluster can read; needed its s3:// "
+            "folder. Name it with --incumbent s3://..., or name a run and --artefacts s3://bucket/folder to put it there."
+        )
 
 
-def _client(connection: Connection) -> Any:
+def open_client(connection: Connection) -> Any:
+    """kfp's client, once it is known that the API answers."""
     from kfp.client import Client
 
     if not connection.host.startswith(("http://", "https://")):
@@ -146,24 +194,24 @@ def _client(connection: Connection) -> Any:
         )
 
 
-def _upload(client: Any, package: Path, version: str, namespace: str) -> tuple[str, str]:
+def _upload(client: Any, job: Job, namespace: str) -> tuple[str, str]:
     """Pipeline and version id of the compiled pipeline; uploads what is not there yet."""
     with contextlib.redirect_stdout(io.StringIO()):
-        pipeline_id = client.get_pipeline_id(PIPELINE_NAME)
+        pipeline_id = client.get_pipeline_id(job.pipeline)
         if pipeline_id is None:
             pipeline_id = client.upload_pipeline(
-                str(package), pipeline_name=PIPELINE_NAME, namespace=namespace or None
+                str(job.package), pipeline_name=job.pipeline, namespace=namespace or None
             ).pipeline_id
         token = ""
         while True:
             listing = client.list_pipeline_versions(pipeline_id, page_token=token, page_size=100)
             for known in listing.pipeline_versions or []:
-                if known.display_name == version:
+                if known.display_name == job.version:
                     return pipeline_id, known.pipeline_version_id
             token = listing.next_page_token or ""
             if not token:
                 break
-        uploaded = client.upload_pipeline_version(str(package), version, pipeline_id=pipeline_id)
+        uploaded = client.upload_pipeline_version(str(job.package), job.version, pipeline_id=pipeline_id)
     return pipeline_id, uploaded.pipeline_version_id
 
 
@@ -209,7 +257,8 @@ def _refusal(host: str, status: int, reason: str, body: str) -> RankgateError:
 
 
 @contextmanager
-def _api_errors(host: str) -> Iterator[None]:
+def api_errors(host: str) -> Iterator[None]:
+    """Turn what the API refuses into errors of the family."""
     from kfp_server_api.exceptions import ApiException
 
     try:

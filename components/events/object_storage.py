@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from components.artifacts.digests import digest_json
@@ -91,14 +91,38 @@ def copy_object(path: str, place: Path) -> None:
             out.write(chunk)
 
 
+def has_objects(place: str) -> bool:
+    """Whether there is an object at exactly this s3:// path.
+
+    Raises:
+        InputError: If the storage cannot be reached.
+    """
+    from pyarrow import fs
+
+    with _telling(place):
+        found: bool = _client().get_file_info(place.removeprefix(SCHEME)).type == fs.FileType.File
+    return found
+
+
+def store_object(content: BinaryIO, place: str) -> None:
+    """Write one object, whole or not at all; the bucket must exist.
+
+    Raises:
+        InputError: If the storage cannot be reached or written.
+    """
+    with _telling(place, "written", "write"), _client().open_output_stream(place.removeprefix(SCHEME)) as out:
+        while chunk := content.read(_COPY_BYTES):
+            out.write(chunk)
+
+
 @contextmanager
-def _telling(place: str) -> Iterator[None]:
+def _telling(place: str, what: str = "read", needed: str = "read") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InputError(
-            f"{place}: cannot be read ({reason}); needed read access. "
+            f"{place}: cannot be {what} ({reason}); needed {needed} access. "
             "Check AWS_ENDPOINT_URL, AWS_REGION and the AWS credentials."
         ) from error
 

@@ -23,7 +23,7 @@ def train_and_rank(
     Args:
         policy: Frozen policy: nothing is trained before the rules it will be judged by are fixed; and the re-rank rules.
         dataset: The dataset.
-        incumbent: Folder of the incumbent's ranker; empty for a first release.
+        incumbent: Folder of the incumbent's ranker, or its name in object storage with its digest; empty for a first release.
         seed: Seed of training and of the random baseline.
         threads: Threads to train with.
         code: Digest of the installed rankgate.
@@ -32,14 +32,14 @@ def train_and_rank(
     """
     from pathlib import Path
 
-    from components.artifacts.digests import digest_tree
     from components.artifacts.steps import Step
+    from components.events.object_folders import at_hand, digest_named
 
     with Step(
         "ranker",
         inputs={"policy": policy, "dataset": dataset},
         parameters={
-            "incumbent": digest_tree(Path(incumbent)) if incumbent else "",
+            "incumbent": digest_named(incumbent),
             "seed": seed,
             "threads": threads,
             "code": code,
@@ -62,12 +62,13 @@ def train_and_rank(
             rerank=read_rules(Path(policy.path)),
             progress=step.progress,
         )
-        rank(
-            data,
-            step.out("ranker"),
-            incumbent=Path(incumbent) if incumbent else None,
-            out=step.out("rankings"),
-            seed=seed,
-            threads=threads,
-            progress=step.progress,
-        )
+        with at_hand(incumbent) as released:
+            rank(
+                data,
+                step.out("ranker"),
+                incumbent=released,
+                out=step.out("rankings"),
+                seed=seed,
+                threads=threads,
+                progress=step.progress,
+            )

@@ -54,6 +54,8 @@ def decide(
     first_release: bool,
     code: str,
     verdict: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.Markdown],
+    figures: dsl.Output[dsl.Metrics],
 ) -> None:
     """Hold the evidence against the frozen policy. Always succeeds: a refusal is a result.
 
@@ -66,7 +68,11 @@ def decide(
         first_release: True where there is no incumbent.
         code: Digest of the installed rankgate.
         verdict: The verdict.
+        page: The verdict once more, where the Kubeflow page shows it.
+        figures: How many criteria gave which answer, where the Kubeflow page compares runs.
     """
+    from pathlib import Path
+
     from components.artifacts.steps import Step
 
     with Step(
@@ -81,22 +87,22 @@ def decide(
         parameters={"first_release": first_release, "code": code},
         outputs={"verdict": verdict},
     ) as step:
-        if step.restored:
-            return
-        from pathlib import Path
+        if not step.restored:
+            from components.verdict.decide import decide
 
-        from components.verdict.decide import decide
+            step.imported()
+            decide(
+                [
+                    Path(evidence.path)
+                    for evidence in (ranking_evidence, group_evidence, feature_evidence, serving_evidence)
+                ],
+                Path(policy.path),
+                first_release=first_release,
+                out=step.out("verdict"),
+            )
+    from components.verdict.page import publish_verdict
 
-        step.imported()
-        decide(
-            [
-                Path(evidence.path)
-                for evidence in (ranking_evidence, group_evidence, feature_evidence, serving_evidence)
-            ],
-            Path(policy.path),
-            first_release=first_release,
-            out=step.out("verdict"),
-        )
+    figures.metadata.update(publish_verdict(Path(verdict.path), Path(page.path)))
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)

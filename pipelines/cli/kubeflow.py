@@ -1,108 +1,121 @@
-"""`rankgate compile` and `rankgate submit`: the same pipeline on Kubeflow."""
+"""`rankgate compile`, `submit` and `schedules`: the same pipeline on Kubeflow, once or again and again."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from components.artifacts import documents
-from components.artifacts.image import STEP_IMAGE
 from components.errors import InputError
+from pipelines.cli.kubeflow_options import (
+    connection_of,
+    connection_options,
+    filing_of,
+    filing_options,
+    step_options,
+    steps_of,
+)
 from pipelines.cli.options import find_policy, json_option, policy_option
 from pipelines.request import make_request
-
-_image = click.option("--image", default=STEP_IMAGE, show_default=True, help="Image of every step; by digest, please.")
-_cpu = click.option("--cpu", default="", help="CPU of each step, such as 2.")
-_memory = click.option("--memory", default="", help="Memory of each step, such as 8Gi.")
+from pipelines.runs import Home
 
 
 @click.command("compile")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("candidate.yaml"), show_default=True)
-@_image
-@_cpu
-@_memory
+@click.option("--release", is_flag=True, help="The pipeline that releases, which an approval starts.")
+@click.option(
+    "--trust",
+    "trusted",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Public key, or folder of them, that the release pipeline trusts: part of it, and no argument of a run.",
+)
+@step_options
 @json_option
-def compile_(out: Path, image: str, cpu: str, memory: str, as_json: bool) -> None:
+def compile_(out: Path, release: bool, trusted: tuple[Path, ...], as_json: bool, **given: Any) -> None:
     """Write the pipeline for Kubeflow: the same code and options always give the same bytes."""
-    from pipelines.candidate import StepOptions
-    from pipelines.kubeflow import compile_pipeline
+    from components.approval.released import read_trust
+    from pipelines.kubeflow import compile_pipeline, compile_release
 
-    digest = compile_pipeline(out, StepOptions(image=image, cpu=cpu, memory=memory))
+    if release != bool(trusted):
+        raise InputError(
+            "compile: found only one of --release and --trust; needed both: a release pipeline trusts somebody's keys."
+        )
+    if release:
+        digest = compile_release(out, steps_of(given), trust=read_trust(trusted))
+    else:
+        digest = compile_pipeline(out, steps_of(given))
     click.echo(json.dumps({"file": str(out), "sha256": digest}) if as_json else f"{out}  sha256 {digest}")
 
 
 @click.command()
 @click.argument("contract", type=click.Path(path_type=Path))
-@click.option("--host", required=True, envvar="RANKGATE_KUBEFLOW", help="Address of the Kubeflow Pipelines API.")
+@connection_options
+@filing_options
 @click.option(
-    "--token-file", type=click.Path(path_type=Path), help="File with a bearer token (a service account's, say)."
+    "--schedule",
+    "cron",
+    default="",
+    metavar="CRON",
+    help='A schedule instead of one run, in UTC: "0 3 * * *", or six fields with seconds first.',
 )
-@click.option("--cookies-file", type=click.Path(path_type=Path), help="File with the cookie of a signed-in session.")
-@click.option("--ca-certificate", type=click.Path(path_type=Path), help="Certificate the API's is signed by.")
-@click.option("--namespace", default="", help="Profile namespace, on a multi-user Kubeflow.")
-@click.option("--experiment", default="rankgate", show_default=True)
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Let Kubeflow reuse finished steps.")
-@click.option("--service-account", default="", help="Account that the steps run as.")
-@click.option("--pipeline-root", default="", help="Where Kubeflow keeps artefacts, such as s3://bucket/folder.")
 @click.option(
-    "--schedule", "cron", default="", metavar="CRON", help="Six-field cron expression: a schedule, not one run."
+    "--incumbent",
+    default="",
+    metavar="RUN|s3://...",
+    help="Ranker in service: a run on this machine, or a ranker's folder in object storage.",
+)
+@click.option(
+    "--artefacts", default="", metavar="s3://...", help="Where the ranker of an incumbent's run is put for the cluster."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--as", "submitter", default="", metavar="NAME", help="Who submits.")
 @policy_option
-@_image
-@_cpu
-@_memory
+@step_options
 @json_option
+@click.pass_obj
 def submit(
+    home: str,
+    /,
     contract: Path,
-    host: str,
-    token_file: Path | None,
-    cookies_file: Path | None,
-    ca_certificate: Path | None,
-    namespace: str,
-    experiment: str,
-    cache: bool,
-    service_account: str,
-    pipeline_root: str,
     cron: str,
+    incumbent: str,
+    artefacts: str,
     seed: int,
     threads: int,
     submitter: str,
     policy: Path | None,
-    image: str,
-    cpu: str,
-    memory: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Upload the pipeline to Kubeflow and start a run of CONTRACT, or a schedule with --schedule.
 
-    The contract's tables must be s3:// paths.
+    The contract's tables must be s3:// paths. A schedule judges each run's log as of the moment that it runs, with the tables
+    as they are then.
     """
-    from pipelines.candidate import StepOptions
-    from pipelines.kubeflow import Connection, RunOptions
+    from pipelines.incumbents import find_incumbent
     from pipelines.kubeflow import submit as submit_run
 
+    held = find_incumbent(Home(Path(home)), incumbent, root=artefacts)
     submitted = submit_run(
-        make_request(contract, find_policy(policy), seed=seed, threads=threads, submitted_by=submitter),
-        Connection(
-            host=host,
-            token=_secret(token_file),
-            cookies=_secret(cookies_file),
-            namespace=namespace,
-            ca_certificate=str(ca_certificate or ""),
+        make_request(
+            contract,
+            find_policy(policy),
+            incumbent=held.digest,
+            incumbent_run=held.run,
+            before=held.before,
+            seed=seed,
+            threads=threads,
+            submitted_by=submitter,
         ),
-        RunOptions(
-            experiment=experiment,
-            cache=cache,
-            service_account=service_account,
-            pipeline_root=pipeline_root,
-            cron=cron,
-        ),
-        StepOptions(image=image, cpu=cpu, memory=memory),
+        connection_of(given),
+        filing_of(given, cron=cron),
+        steps_of(given),
+        incumbent=held.place,
     )
     if as_json:
         click.echo(json.dumps(documents.as_json(submitted), indent=2))
@@ -110,13 +123,42 @@ def submit(
     click.echo(f"{submitted.kind} {submitted.name}: {submitted.url}")
 
 
-def _secret(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); needed a file that holds the secret.") from error
+@click.group()
+def schedules() -> None:
+    """Kubeflow's schedules of candidates: list them, pause one, take it up again, remove it."""
 
 
-COMMANDS = {"compile": compile_, "submit": submit}
+@schedules.command("list")
+@connection_options
+@json_option
+def list_(as_json: bool, **given: Any) -> None:
+    """List the schedules."""
+    from pipelines.kubeflow_schedules import list_schedules
+
+    found = list_schedules(connection_of(given))
+    if as_json:
+        click.echo(json.dumps([documents.as_json(schedule) for schedule in found], indent=2))
+        return
+    if not found:
+        click.echo('No schedules. Make one: rankgate submit CONTRACT --schedule "0 3 * * *"')
+    for schedule in found:
+        state = "enabled " if schedule.enabled else "disabled"
+        click.echo(f"{schedule.identifier}  {state}  {schedule.cron or 'interval':<16}  {schedule.name}")
+
+
+def _changing(action: Any, line: str, done: str) -> None:
+    @schedules.command(action, help=line)
+    @click.argument("name", metavar="NAME|ID")
+    @connection_options
+    def change(name: str, **given: Any) -> None:
+        from pipelines.kubeflow_schedules import change_schedule
+
+        schedule = change_schedule(connection_of(given), name, action)
+        click.echo(f"{done} {schedule.name} ({schedule.identifier})")
+
+
+_changing("disable", "Pause a schedule: it starts no run until it is enabled.", "disabled")
+_changing("enable", "Take a paused schedule up again.", "enabled")
+_changing("delete", "Remove a schedule; what it has run stays.", "deleted")
+
+COMMANDS = {"compile": compile_, "submit": submit, "schedules": schedules}

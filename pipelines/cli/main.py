@@ -42,6 +42,8 @@ _COMMANDS = {
     "canary": ("canary", "Give a release some of the traffic, judge it, promote it or roll it back."),
     "compile": ("kubeflow", "Write the pipeline for Kubeflow, deterministically."),
     "submit": ("kubeflow", "Upload the pipeline to Kubeflow and start a run, or a schedule."),
+    "schedules": ("kubeflow", "List Kubeflow's schedules; pause, resume or remove one."),
+    "release": ("kubeflow_release", "Start an approved run's release on Kubeflow: verify, bento, manifests."),
 }
 
 

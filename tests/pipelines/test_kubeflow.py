@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from components.errors import InputError, RankgateError
-from pipelines.candidate import StepOptions
 from pipelines.candidate_steps import STEPS
 from pipelines.kubeflow import PIPELINE_NAME, Connection, RunOptions, compile_pipeline, submit
+from pipelines.placing import StepOptions
 from pipelines.request import SCHEMA_VERSION, RunRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning:kfp_server_api")
@@ -81,7 +81,7 @@ def _submit(api: Any, *, options: RunOptions | None = None, token: str = "", **c
 def test_compiling_twice_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
     here = compile_pipeline(tmp_path / "here.yaml", StepOptions())
     script = (
-        "import sys; from pathlib import Path; from pipelines.candidate import StepOptions;"
+        "import sys; from pathlib import Path; from pipelines.placing import StepOptions;"
         "from pipelines.kubeflow import compile_pipeline; print(compile_pipeline(Path(sys.argv[1]), StepOptions()))"
     )
     done = subprocess.run(
