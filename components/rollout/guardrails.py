@@ -26,6 +26,9 @@ from components.statistics.sequential_windows import LEAST_WINDOWS, Sums
 
 MOMENTS = 0.8
 """Part of the test on variances between moments, where there is betting; the rest is betting's."""
+LEAST_ANEW = 48
+"""Windows of an epoch before its variance is believed: four minutes, in which a hiccup that was under way as it began has ended.
+At the beginning of a canary, where nothing was under way, `LEAST_WINDOWS` are enough."""
 _METHODS = {
     "moments": "confidence sequence, variance between moments and blocks of them",
     "bets": "betting on a bounded mean",
@@ -182,7 +185,7 @@ def of_track(track: Track, margin: float, levels: Levels, per_weight: float | No
         late, late_variance = float(recent.value), float(recent.variance)
         late_low = late - float(width(late_variance, margin=margin, alpha=levels.recent))
         late_high = late + float(width(late_variance, margin=margin, alpha=levels.onward))
-        if late_low > margin:
+        if late_low > margin and track.recent.windows >= LEAST_ANEW:
             return _Found("harm", late, late_low, late_high, levels.recent, "moments", None, recent=True)
         if levels.recent_bets and float(capital(track.recent_purses)) >= math.log(1 / levels.recent_bets):
             return _Found("harm", late, OUTAGE, _known(late_high), levels.recent_bets, "bets", None, recent=True)

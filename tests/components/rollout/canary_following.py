@@ -13,7 +13,7 @@ import numpy as np
 from canary_world import SECONDS, Moments, Visits, score_shares
 from numpy.typing import NDArray
 
-from components.rollout.guardrails import Levels
+from components.rollout.guardrails import LEAST_ANEW, Levels
 from components.rollout.memory import LEAST_BEYOND, log_gains
 from components.rollout.policy import Distribution, Latency, Outcome, Plain, Rate, RolloutPolicy, budget_of
 from components.statistics.sequential import SIZES, log_evidence
@@ -66,7 +66,8 @@ def rate_shown(counts: Four, guardrail: Rate | Latency, policy: RolloutPolicy, a
         late = running(compared(*(x[places] for x in counts)))
         levels = [Levels.of(alpha, epoch + 1, policy, bets=bets) for epoch in epochs.tolist()]
         recent = np.array([level.recent for level in levels])
-        shown[places] |= proof(late.value - margin, late.variance, margin=margin, alpha=recent)
+        enough = np.cumsum((counts[1][places] > 0) & (counts[3][places] > 0), axis=0) >= LEAST_ANEW
+        shown[places] |= enough & proof(late.value - margin, late.variance, margin=margin, alpha=recent)
         if bets:
             needed = np.log([1 / level.recent_bets for level in levels])
             shown[places] |= capital(np.cumsum(gains[places], axis=0)) >= needed

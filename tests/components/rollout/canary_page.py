@@ -79,7 +79,8 @@ def _told(policy: RolloutPolicy, clean: Tally, alone: Alone, faults: Sequence[Ta
         lines.append(f"| {_NAMES[judge_name]} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"The stated level is {policy.false_rollback:.0%} for all guardrails, looks and segments together.",
+        f"The stated level is {policy.false_rollback:.0%} for all guardrails, looks and segments together"
+        + (f"; named first: {', '.join(f'{k} {v}' for k, v in sorted(clean.named.items()))}." if clean.named else "."),
         "",
         f"**Each guardrail alone at {ALONE:.0%}**, {alone.days} days each, a look every 5 s. At the margin the canary has just "
         "what is tolerated (errors, slow requests, clicks, scores), so every rollback is false:",
@@ -93,6 +94,7 @@ def _told(policy: RolloutPolicy, clean: Tally, alone: Alone, faults: Sequence[Ta
         for name in [*names, "split"]
     ]
     repeats = faults[0].canaries
+    lines += ["", _harmless(policy)]
     lines += [
         "",
         f"**Faults**, {repeats} canaries each: how many were rolled back in the time simulated, and the median minutes from the "
@@ -116,6 +118,20 @@ def _told(policy: RolloutPolicy, clean: Tally, alone: Alone, faults: Sequence[Ta
         "![A canary that begins to fail in its second hour](canary-judge-canary.svg)",
         "",
     ]
+
+
+def _harmless(policy: RolloutPolicy) -> str:
+    """How long canaries without a fault take through all steps, moved on as the judge says, clicks ruled out at the last."""
+    ends = [followed(policy, Fault(), windows=_HARMLESS_WINDOWS, seed=seed)[-1] for seed in range(_HARMLESS)]
+    promoted = sorted(end.at / 3600 for end in ends if end.action == "continue" and end.step + 1 == len(policy.steps))
+    backed = sum(end.action == "roll_back" for end in ends)
+    least = sum(step.dwell_seconds for step in policy.steps) / 3600
+    hours = f"{promoted[0]:.1f} to {promoted[-1]:.1f} hours, median {np.median(promoted):.1f}" if promoted else "none"
+    return (
+        f"**Going on.** {len(promoted)} of {_HARMLESS} canaries without a fault were promoted within "
+        f"{_HARMLESS_WINDOWS * SECONDS / 3600:g} hours ({hours}; the steps alone last {least:.2g}), {backed} rolled back; "
+        "the last step waits until a loss of a twentieth of clicks is ruled out."
+    )
 
 
 def _rate(found: int, of: int) -> str:
@@ -148,6 +164,7 @@ def _requests(tally: Tally, begins: float) -> str:
     return f"{float(np.median(found)):,.0f}".replace(",", " ")
 
 
+_HARMLESS, _HARMLESS_WINDOWS = 10, 17_280
 _ROW, _TOP, _LEFT, _WIDTH = 26, 78, 320, 980
 
 
@@ -217,7 +234,9 @@ def followed(policy: RolloutPolicy, fault: Fault, *, windows: int, seed: int) ->
         moments(np.random.default_rng([seed, step]), windows=windows, share=s.share, fault=fault)
         for step, s in enumerate(policy.steps)
     ]
-    people = visits(np.random.default_rng([seed, 99]), seconds=windows * SECONDS, share=0.1, fault=fault)
+    people = visits(np.random.default_rng([seed, 99]), seconds=windows * SECONDS, fault=fault)
+    draw = np.random.default_rng([seed, 98]).random(int(people.user.max()) + 1)[people.user]
+    share_then, step_then = np.zeros(people.at.size), np.zeros(people.at.size, dtype=np.int64)
     for window in range(windows):
         step = memory.step
         share = policy.steps[step].share
@@ -232,20 +251,20 @@ def followed(policy: RolloutPolicy, fault: Fault, *, windows: int, seed: int) ->
             gauges = {"features_age_seconds": float(seen.features_age[window]), "skewed_share": 0.0}
             readings.append(Reading(arm, part, memory.until, SECONDS, "", counts, histograms, gauges))
         memory = taken_in(memory, policy, readings, expectations=shares)
+        now = (people.at > memory.until - SECONDS) & (people.at <= memory.until)
+        share_then[now], step_then[now] = share, step
         if window % 12 != 11:
             continue
         kept = people.at <= memory.until
-        rows = (
-            people.user[kept],
-            0 * people.user[kept],
-            people.in_canary[kept],
-            people.lists[kept],
-            people.clicks[kept],
-        )
+        # Sticky, and growing: who was in the canary at a tenth is in it at a half.
+        in_canary = draw[kept] < share_then[kept]
+        rows = (people.user[kept], step_then[kept], in_canary, people.lists[kept], people.clicks[kept])
         verdict = judge(policy, memory, outcomes={"clicks": contrast(*rows)}, at=memory.until)
         verdicts.append(verdict)
         if verdict.action == "roll_back":
             break
-        if verdict.action == "continue" and step + 1 < len(policy.steps):
+        if verdict.action == "continue":
+            if step + 1 == len(policy.steps):
+                break
             memory = moved(memory, step=step + 1, at=memory.until)
     return verdicts
