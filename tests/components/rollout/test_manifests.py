@@ -91,12 +91,50 @@ def test_both_arms_are_the_same_pod_but_for_arm_image_and_spread(repository: Pat
 
 
 @pytest.mark.integration
-def test_everything_lies_in_the_plans_namespace_which_is_restricted(repository: Path, tmp_path: Path) -> None:
+def test_a_release_is_all_in_the_plans_namespace_and_brings_nothing_that_guards_it(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Whoever deploys holds no right to the namespace, the ledger, the policies or the roles."""
     objects = _built(_rendered(_SECOND, repository, tmp_path / "out"))
-    namespace = next(held for held in objects if held["kind"] == "Namespace")
-    assert namespace["metadata"]["name"] == "home-feed"
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {held["metadata"]["namespace"] for held in objects if held["kind"] != "Namespace"} == {"home-feed"}
+    assert {held["metadata"]["namespace"] for held in objects} == {"home-feed"}
+    assert {held["kind"] for held in objects} == {
+        "Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy",
+    }  # fmt: skip
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("environment", "replicas", "scaled"),
+    [("kind", {"ranker-stable": 1, "ranker-canary": 1}, None),
+     ("staging", {"ranker-stable": None, "ranker-canary": 1}, (1, 2)),
+     ("production", {"ranker-stable": None, "ranker-canary": 1}, (3, 24)),
+     ("", {"ranker-stable": None, "ranker-canary": 1}, (2, 8))],
+)  # fmt: skip
+def test_an_environment_says_sizes_and_nothing_of_the_release(
+    environment: str,
+    replicas: dict[str, int | None],
+    scaled: tuple[int, int] | None,
+    repository: Path,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "out").mkdir()
+    overlay = render(_SECOND, manifests=repository / "manifests", out=tmp_path / "out", environment=environment)
+    objects = _built(overlay)
+    deployments = _deployments(objects)
+    assert {name: held["spec"].get("replicas") for name, held in deployments.items()} == replicas
+    assert [_container(deployments[f"ranker-{arm}"])["image"] for arm in ("stable", "canary")] == [
+        _SECOND.stable_image,
+        _SECOND.image,
+    ]
+    found = [held["spec"] for held in objects if held["kind"] == "HorizontalPodAutoscaler"]
+    assert [(held["minReplicas"], held["maxReplicas"]) for held in found] == ([scaled] if scaled else [])
+
+
+def test_an_environment_that_is_none_is_refused_with_the_nearest(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FaultyInputError, match="Did you mean 'production'"):
+        render(_FIRST, manifests=repository / "manifests", out=tmp_path / "out", environment="prodction")
+    assert not any((tmp_path / "out").iterdir())
 
 
 @pytest.mark.integration
