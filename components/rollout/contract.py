@@ -102,8 +102,10 @@ class Memory:
     split_counts: Mapping[str, int] = field(default_factory=dict)
     """Users by arm in this stretch of constant shares."""
     split_shares: Mapping[str, float] = field(default_factory=dict)
+    split_stretch: int = 0
+    """How many stretches there were, this one included."""
     split_evidence: float = 0.0
-    """Logarithm, of all stretches before."""
+    """Logarithm, the largest of the stretches before, each less its part of the level; 0 where none was above it."""
     gauges: Mapping[str, float] = field(default_factory=dict)
     missing_since: Mapping[str, float] = field(default_factory=dict)
     """By guardrail, or arm: since when it could not be read."""

@@ -125,14 +125,19 @@ def unread(memory: Memory, policy: RolloutPolicy, *, at: float) -> Memory:
 
 
 def split_evidence(memory: Memory) -> float:
-    """Logarithm of the evidence that users are not split as set, all stretches together."""
+    """Logarithm of the evidence that users are not split as set; a mismatch is shown where it reaches log(1 / split_level).
+
+    The largest of any stretch of constant shares, the k-th less log(k (k + 1)): its part of the level. Stretches are not added
+    up, because the same users come in each of them, and who was in the canary at a tenth is in it at a quarter.
+    """
     shares = memory.split_shares
     if len(shares) < 2:
         return memory.split_evidence
     arms = sorted(shares)
     total = sum(shares.values())
     counts = [memory.split_counts.get(arm, 0) for arm in arms]
-    return memory.split_evidence + float(log_split(counts, [shares[arm] / total for arm in arms]))
+    now = float(log_split(counts, [shares[arm] / total for arm in arms]))
+    return max(memory.split_evidence, now - math.log(memory.split_stretch * (memory.split_stretch + 1)))
 
 
 def _measured(
@@ -301,7 +306,13 @@ def _split(memory: Memory, readings: Sequence[Reading]) -> Memory:
     if len(shares) < 2:
         return memory
     if dict(memory.split_shares) != shares:
-        return replace(memory, split_evidence=split_evidence(memory), split_shares=shares, split_counts=counts)
+        return replace(
+            memory,
+            split_evidence=split_evidence(memory),
+            split_stretch=memory.split_stretch + 1,
+            split_shares=shares,
+            split_counts=counts,
+        )
     added = {arm: memory.split_counts.get(arm, 0) + count for arm, count in counts.items()}
     return replace(memory, split_counts=added)
 
