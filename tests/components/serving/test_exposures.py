@@ -214,7 +214,8 @@ def test_the_folder_never_holds_more_than_its_bound_and_what_went_is_counted(
         if number % 20 == 0:
             time.sleep(0.001)
             most = max(most, held_by(tmp_path))
-    assert log.close()
+    # Thousands of small files: a busy machine takes its time.
+    assert log.close(within=60)
     assert most <= 20_000
     counts = log.counts()
     assert counts.removed_files == counts.files - len(files_in(tmp_path)) > 0
