@@ -128,6 +128,7 @@ def submit(
 
 def start(job: Job, connection: Connection, options: RunOptions) -> Submitted:
     """Upload a compiled pipeline if Kubeflow does not hold this version of it, then start a run or a schedule."""
+    cron = six_fields(options.cron) if options.cron else ""
     with api_errors(connection.host):
         client = open_client(connection)
         pipeline_id, version_id = _upload(client, job, connection.namespace)
@@ -143,8 +144,8 @@ def start(job: Job, connection: Connection, options: RunOptions) -> Submitted:
             "service_account": options.service_account or None,
         }
         prefix = connection.host.rstrip("/")
-        if options.cron:
-            schedule = client.create_recurring_run(**filing, cron_expression=six_fields(options.cron), no_catchup=True)
+        if cron:
+            schedule = client.create_recurring_run(**filing, cron_expression=cron, no_catchup=True)
             identifier, kind, page = schedule.recurring_run_id, "schedule", "recurringrun"
         else:
             identifier, kind, page = client.run_pipeline(**filing).run_id, "run", "runs"
@@ -177,7 +178,7 @@ def _check_places(request: RunRequest, incumbent: str) -> None:
 
 
 def open_client(connection: Connection) -> Any:
-    """kfp's client, once it is known that the API answers."""
+    """Client of kfp, once it is known that the API answers."""
     from kfp.client import Client
 
     if not connection.host.startswith(("http://", "https://")):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from .seaweedfs import no_account, owner_account, storage  # noqa: F401  fixtures of whoever needs an object storage
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -49,7 +49,7 @@ def find_objects(place: str) -> list[str]:
                 raise InputError(
                     f"{place}: found a pattern in the bucket's name; needed s3://bucket/ before any * or ?."
                 )
-            infos = _client().get_file_info(fs.FileSelector(fixed, recursive=True))
+            infos = _client().get_file_info(fs.FileSelector(fixed, allow_not_found=True, recursive=True))
             files = [info.path for info in infos if info.type == fs.FileType.File]
             paths = [path for path in files if matches(path.split("/"), wanted.split("/"))]
         else:

@@ -28,6 +28,7 @@ class KubeflowApi:
     uploads: list[bytes] = field(default_factory=list)
     seen_tokens: set[str] = field(default_factory=set)
     status: int = 200
+    largest_page: int = 100
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes, kind: str) -> tuple[int, Any]:
         """Status and JSON of one request."""
@@ -46,8 +47,8 @@ class KubeflowApi:
             return 200, {"pipelines": list(self.pipelines.values())}
         if (method, route) == ("POST", "/runs"):
             return self._start(self.runs, "run_id", body)
-        if (method, route) == ("POST", "/recurringruns"):
-            return self._start(self.schedules, "recurring_run_id", body)
+        if route.startswith("/recurringruns"):
+            return self._schedule(method, route, query, body)
         return 404, {"error": f"no route {method} {route}"}
 
     def _experiment(self, method: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
@@ -81,6 +82,27 @@ class KubeflowApi:
         self.pipelines[made["pipeline_id"]] = made
         return 200, made
 
+    def _schedule(self, method: str, route: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
+        if (method, route) == ("POST", "/recurringruns"):
+            status, made = self._start(self.schedules, "recurring_run_id", body)
+            made["status"] = "ENABLED" if made.get("mode") == "ENABLE" else "DISABLED"
+            return status, made
+        if (method, route) == ("GET", "/recurringruns"):
+            # Pages as the real one does, so that a client which stops at the first is caught.
+            begin, size = int(query.get("page_token") or 0), min(int(query.get("page_size") or 10), self.largest_page)
+            page = {"recurringRuns": self.schedules[begin : begin + size], "total_size": len(self.schedules)}
+            return 200, page | ({"next_page_token": str(begin + size)} if begin + size < len(self.schedules) else {})
+        match = re.fullmatch(r"/recurringruns/([^/:]+)(?::(enable|disable))?", route)
+        found = [one for one in self.schedules if match and one["recurring_run_id"] == match.group(1)]
+        if not match or not found:
+            return 404, {"error": f"no schedule {route}"}
+        if method == "DELETE":
+            self.schedules.remove(found[0])
+        elif method == "POST" and match.group(2):
+            found[0]["status"] = f"{match.group(2).upper()}D"
+            return 200, {}
+        return 200, found[0] if method == "GET" else {}
+
     def _start(self, held: list[dict[str, Any]], key: str, body: bytes) -> tuple[int, Any]:
         made = {**json.loads(body), key: f"{key}-{len(held)}", "created_at": _NOW}
         held.append(made)
@@ -109,7 +131,7 @@ def serve(api: KubeflowApi) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _any  # noqa: N815  http.server's names
+        do_GET = do_POST = do_DELETE = _any  # noqa: N815  http.server's names
 
         def log_message(self, *_: object) -> None:
             """Stay quiet."""

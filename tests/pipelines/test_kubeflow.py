@@ -15,11 +15,17 @@ from typing import Any
 import pytest
 import yaml
 
+from components.artifacts.digests import digest_tree
 from components.errors import InputError, RankgateError
+from components.events.object_folders import keep_folder
 from pipelines.candidate_steps import STEPS
+from pipelines.incumbents import find_incumbent
 from pipelines.kubeflow import PIPELINE_NAME, Connection, RunOptions, compile_pipeline, submit
+from pipelines.kubeflow_schedules import change_schedule, list_schedules
 from pipelines.placing import StepOptions
 from pipelines.request import SCHEMA_VERSION, RunRequest
+from pipelines.runs import Home
+from pipelines.scheduling import six_fields
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning:kfp_server_api")
 
@@ -206,3 +212,142 @@ def test_a_failing_api_is_our_error_with_its_answer(api: Any) -> None:
 def test_a_silent_address_is_named_with_what_to_try() -> None:
     with pytest.raises(RankgateError, match="cannot be reached"):
         submit(_request(), Connection(host="http://127.0.0.1:9"), RunOptions(), StepOptions())
+
+
+def test_a_schedule_pins_neither_tables_nor_moment_and_names_each_run_by_its_own(api: Any) -> None:
+    _submit(api, options=RunOptions(cron="0 3 * * *"), as_of_is_declared=False)
+    (schedule,) = api.schedules
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * *"
+    given = schedule["runtime_config"]["parameters"]
+    assert given["as_of"] == given["asked_at"] == given["facts"]["created_at"]
+    assert given["as_of"] == "[[ScheduledTime.2006-01-02T15:04:05]]+00:00"
+    assert given["sources"] == {}
+    assert given["facts"]["run"].endswith("-[[ScheduledTime.20060102150405]]")
+
+
+def test_a_moment_that_the_contract_declares_stays_in_a_schedule(api: Any) -> None:
+    _submit(api, options=RunOptions(cron="0 3 * * *"))
+    assert api.schedules[0]["runtime_config"]["parameters"]["as_of"] == _request().as_of
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        ("0 3 * *", "found 4 fields"),
+        ("0 25 * * *", "found the hour 25"),
+        ("61 * * * *", "found the minute 61"),
+        ("0 3 * * mon;rm", "as its weekday"),
+        ("@daily", "found 1 fields"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused_before_anything_is_sent(api: Any, cron: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        _submit(api, options=RunOptions(cron=cron))
+    assert not api.schedules
+    assert not api.uploads
+
+
+@pytest.mark.parametrize("cron", ["*/5 * * * *", "0 3 * * mon-fri", "0 0 3 1,15 * ?", "30 2 */2 * 0-6"])
+def test_fields_that_cron_knows_are_taken(cron: str) -> None:
+    assert six_fields(cron).split()[-5:] == cron.split()[-5:]
+
+
+def test_schedules_are_listed_over_all_pages_paused_taken_up_again_and_removed(api: Any) -> None:
+    api.largest_page = 2
+    for seed in range(5):
+        _submit(api, options=RunOptions(cron="0 3 * * *"), seed=seed)
+    connection = Connection(host=api.host)
+    found = list_schedules(connection)
+    assert len(found) == 5
+    assert all(schedule.enabled and schedule.cron == "0 0 3 * * *" for schedule in found)
+    change_schedule(connection, found[0].name, "disable")
+    assert [schedule.enabled for schedule in list_schedules(connection)] == [False, True, True, True, True]
+    change_schedule(connection, found[0].identifier, "enable")
+    assert all(schedule.enabled for schedule in list_schedules(connection))
+    change_schedule(connection, found[1].name, "delete")
+    assert found[1] not in list_schedules(connection)
+    with pytest.raises(InputError, match="found none; needed one"):
+        change_schedule(connection, "nightly", "disable")
+
+
+def test_two_schedules_of_one_name_are_told_apart_by_their_identifiers(api: Any) -> None:
+    for _ in range(2):
+        _submit(api, options=RunOptions(cron="0 3 * * *"))
+    name = _request().run
+    with pytest.raises(InputError, match="recurring_run_id-0, recurring_run_id-1"):
+        change_schedule(Connection(host=api.host), name, "delete")
+    assert len(api.schedules) == 2
+
+
+def test_schedules_are_listed_on_the_command_line(api: Any) -> None:
+    _submit(api, options=RunOptions(cron="0 3 * * *"))
+
+    def command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli.main", "schedules", *words, "--host", api.host],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    assert "enabled   0 0 3 * * *" in command("list")
+    assert command("disable", "recurring_run_id-0").startswith("disabled")
+    assert json.loads(command("list", "--json"))[0]["enabled"] is False
+
+
+def test_an_incumbent_is_named_by_its_place_and_digest(api: Any) -> None:
+    digest = "d" * 64
+    submit(
+        replace(_request(), incumbent=digest, incumbent_run="shop-1"),
+        Connection(host=api.host),
+        RunOptions(),
+        StepOptions(),
+        incumbent=f"s3://bucket/ranker#sha256={digest}",
+    )
+    given = api.runs[0]["runtime_config"]["parameters"]
+    assert given["incumbent"] == f"s3://bucket/ranker#sha256={digest}"
+    assert given["first_release"] is False
+
+
+def test_an_incumbent_that_only_this_machine_holds_is_refused(api: Any) -> None:
+    with pytest.raises(InputError, match="found no place of it that steps in a cluster can read"):
+        _submit(api, incumbent="d" * 64)
+    assert not api.uploads
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("owner_account")
+def test_an_incumbent_is_found_in_object_storage_and_must_be_a_ranker(
+    small_ranker: Path, tmp_path: Path, storage: Any
+) -> None:
+    digest = digest_tree(small_ranker)
+    name = keep_folder(small_ranker, f"s3://{storage.private}/rankers")
+    held = find_incumbent(Home(tmp_path), name, root="")
+    assert (held.digest, held.place) == (digest, name)
+    assert held.run == name.partition("#")[0]
+    # Without its digest it is what is there now, and named by that from now on.
+    assert find_incumbent(Home(tmp_path), held.run, root="").place == name
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no ranker")
+    with pytest.raises(InputError, match=r"ranker\.json: cannot be read"):
+        find_incumbent(Home(tmp_path), keep_folder(tmp_path / "notes", f"s3://{storage.private}/notes"), root="")
+    assert find_incumbent(Home(tmp_path), "", root="").place == ""
+
+
+def test_a_verdict_is_a_page_and_figures_and_the_card_a_page_where_kubeflow_shows_them(tmp_path: Path) -> None:
+    compile_pipeline(tmp_path / "p.yaml", StepOptions())
+    drawn = _ir(tmp_path / "p.yaml")["components"]
+    kinds = {
+        name: {
+            role: given["artifactType"]["schemaTitle"]
+            for role, given in drawn[name]["outputDefinitions"]["artifacts"].items()
+        }
+        for name in ("comp-decide", "comp-write-card")
+    }
+    assert kinds["comp-decide"] == {
+        "verdict": "system.Artifact",
+        "page": "system.Markdown",
+        "figures": "system.Metrics",
+    }
+    assert kinds["comp-write-card"]["page"] == "system.HTML"
