@@ -170,6 +170,7 @@ def render_release(
     stable: Run | None,
     stable_image: str,
     out: Path,
+    environment: str = "",
 ) -> Path:
     """Render the manifests of an approved run, as the canary of `stable` where there is one; returns the overlay."""
     from components.rollout.contract import SCHEMA_VERSION, RolloutPlan
@@ -187,7 +188,9 @@ def render_release(
         stable_image=stable_image,
     )
     with _replacing_folder(out) as folder:
-        overlay = render(plan, manifests=_PROJECT / "manifests", out=folder).relative_to(folder)
+        overlay = render(plan, manifests=_PROJECT / "manifests", out=folder, environment=environment).relative_to(
+            folder
+        )
     return out / overlay
 
 

@@ -32,6 +32,8 @@ _COMMANDS = {
     "refuse": ("release", "Sign the refusal of a run's card."),
     "ask": ("release", "Sign a question about a run's card."),
     "verify": ("release", "Check a run's approval against what it was signed over."),
+    "ledger": ("ledger", "List the releases that a cluster admits."),
+    "revoke": ("ledger", "Revoke a release in a cluster: no new Pod of it is admitted."),
     "package": ("release", "Build the bento of an approved run."),
     "sbom": ("sbom", "Tell what a packaged run is made of: model, data, figures, libraries."),
     "manifests": ("release", "Render the Kubernetes manifests of a release."),

@@ -14,7 +14,9 @@ import click
 from components.approval.contract import Release
 from components.artifacts import documents
 from components.errors import InputError
+from pipelines.cli.ledger import approve_there, cluster_options
 from pipelines.cli.options import json_option, out_option
+from pipelines.ledger import ClusterTarget
 from pipelines.runs import Home
 
 
@@ -85,12 +87,26 @@ _as = click.option("--as", "approver", required=True, metavar="NAME", help="Who 
 @_as
 @click.option("--reason", default="", help="Why, in a sentence.")
 @_trusting(required=False, of="a person who may waive; needed where RUN is blocked and waived")
+@cluster_options
 @json_option
 @click.pass_obj
 def approve(
-    home: str, name: str, key: str, approver: str, reason: str, trusted: tuple[Path, ...], as_json: bool
+    home: str,
+    name: str,
+    key: str,
+    approver: str,
+    reason: str,
+    trusted: tuple[Path, ...],
+    as_json: bool,
+    cluster: ClusterTarget | None,
 ) -> None:
-    """Sign the approval of RUN's card. A blocked run cannot be approved unless all that blocks it is waived."""
+    """Sign the approval of RUN's card. A blocked run cannot be approved unless all that blocks it is waived.
+
+    With --cluster it comes into the cluster's ledger as well; what you have signed before is not signed again.
+    """
+    if cluster:
+        approve_there(home, name, cluster, key=key, approver=approver, reason=reason, trusted=trusted, as_json=as_json)
+        return
     _decide(home, name, "approved", key, approver, reason, as_json=as_json, trusted=trusted)
 
 
@@ -172,6 +188,7 @@ def package(home: str, name: str, trusted: tuple[Path, ...], as_json: bool) -> N
 @click.option("--namespace", default="ranking", show_default=True)
 @click.option("--stable", metavar="RUN", help="Approved run that is in service: this one becomes its canary.")
 @click.option("--stable-image", default="", help="Image of the stable run's bento, pinned.")
+@click.option("--environment", default="", help="Whose sizes it takes: kind, staging, production (manifests/overlays).")
 @out_option
 @click.pass_obj
 def manifests(
@@ -182,6 +199,7 @@ def manifests(
     namespace: str,
     stable: str | None,
     stable_image: str,
+    environment: str,
     out: Path,
 ) -> None:
     """Render the Kubernetes manifests of RUN's release into a folder for `kubectl apply -k`."""
@@ -195,6 +213,7 @@ def manifests(
         namespace=namespace,
         stable=place.find(stable) if stable else None,
         stable_image=stable_image,
+        environment=environment,
         out=out,
     )
     click.echo(f"{overlay}\nNext: kubectl apply -k {overlay}")
