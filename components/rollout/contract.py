@@ -133,7 +133,7 @@ class GuardrailResult:
     segment: str
     answer: Answer
     estimate: float | None
-    """Difference to the stable arm (rates, slow requests), ratio to it (outcomes), distance to what was expected
+    """Difference to the stable arm, harm upwards (rates, slow requests), ratio to it (outcomes), distance to what was expected
     (distributions), or the value itself (plain bounds)."""
     low: float | None
     high: float | None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from components.rollout.contract import GuardrailResult
-from components.rollout.policy import Distribution, Guardrail, Latency, Outcome, Plain, Rate, RolloutPolicy
+from components.rollout.policy import Distribution, Guardrail, Latency, Outcome, Plain, Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,6 @@ class Words:
 
     guardrail: Guardrail
     segment: str
-    policy: RolloutPolicy | None
     n: int
     unit: str
     detail: str

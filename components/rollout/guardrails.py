@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -131,7 +131,8 @@ def _sampled(
     else:
         track = memory.tracks.get(key, Track())
         found = of_track(track, guardrail.margin, levels, seconds_per_weight(memory, track))
-        n, unit = round(track.whole.canary_requests), guardrail.of if isinstance(guardrail, Rate) else "requests"
+        n = round((track.recent if found.recent else track.whole).canary_requests)
+        unit = guardrail.of if isinstance(guardrail, Rate) else "requests"
         if isinstance(guardrail, Latency):
             detail = _quantiles(guardrail, key, memory, policy, track)
     since = None if segment else memory.missing_since.get(guardrail.id)
@@ -141,7 +142,7 @@ def _sampled(
     if memory.mismatched_since is not None:
         answer = "void"
     bound = 1 - guardrail.margin if isinstance(guardrail, Outcome) else guardrail.margin
-    words = Words(guardrail, segment, policy, n, unit, detail, memory.epoch_began if found.recent else None)
+    words = Words(guardrail, segment, n, unit, detail, memory.epoch_began if found.recent else None)
     result = GuardrailResult(
         guardrail=guardrail.id,
         segment=segment,
@@ -167,9 +168,7 @@ def _told(result: GuardrailResult, words: Words, missing_for: float | None) -> G
         if result.answer == "missing" and missing_for is not None
         else result_words(words, result)
     )
-    return GuardrailResult(
-        **{name: getattr(result, name) for name in result.__dataclass_fields__ if name != "message"}, message=text
-    )
+    return replace(result, message=text)
 
 
 def of_track(track: Track, margin: float, levels: Levels, per_weight: float | None) -> _Found:
@@ -321,7 +320,7 @@ def _plain(guardrail: Plain, memory: Memory) -> GuardrailResult:
         expected_seconds=seconds,
         message="",
     )
-    words = Words(guardrail, "", None, 0, "", "" if breached is None else f"{memory.until - breached:.0f}", None)
+    words = Words(guardrail, "", 0, "", "" if breached is None else f"{memory.until - breached:.0f}", None)
     return _told(result, words, None if answer != "missing" else memory.until - (missing or memory.began))
 
 

@@ -186,6 +186,25 @@ def outcome_shown(guardrail: Outcome, found: Running, alpha: float) -> NDArray[n
     return enough & proof(distance, variance, margin=guardrail.margin, alpha=alpha)
 
 
+def ruled_out(policy: RolloutPolicy, seen: Moments, found: Visits) -> dict[str, bool]:
+    """Whether harm was called ruled out at any look, by errors and by clicks on everything so far."""
+    alpha, ever = policy.false_continue, {}
+    counts = counts_of(policy, seen)
+    looks = (np.arange(seen.requests.size) + 1) * SECONDS
+    for guardrail in policy.guardrails:
+        if isinstance(guardrail, Rate) and guardrail.id == "errors":
+            rate = running(compared(*counts[guardrail.id]))
+            distance = guardrail.margin - rate.value
+            ever[guardrail.id] = bool(proof(distance, rate.variance, margin=guardrail.margin, alpha=alpha).any())
+        elif isinstance(guardrail, Outcome):
+            users, bound = users_running(found, looks), 1 - guardrail.margin
+            known = (users.fewest >= guardrail.least_users) & np.isfinite(users.ratio)
+            distance = np.where(known, users.ratio - bound, -1.0)
+            shown = proof(distance, users.variance(bound), margin=guardrail.margin, alpha=alpha)
+            ever[guardrail.id] = bool((known & shown).any())
+    return ever
+
+
 def gauge_shown(guardrail: Plain, values: Floats) -> NDArray[np.bool_]:
     """Whether a plain bound was broken for as long as is tolerated."""
     out = values > guardrail.at_most

@@ -93,6 +93,11 @@ def _told(policy: RolloutPolicy, clean: Tally, alone: Alone, faults: Sequence[Ta
         f"| {name} | {_rate(alone.none[name], alone.days)} | {_rate(alone.at_margin[name], alone.days)} |"
         for name in [*names, "split"]
     ]
+    told = ", ".join(f"{name} {_rate(alone.ruled_out[name], alone.days)}" for name in ("errors", "clicks"))
+    lines += [
+        "",
+        f"Harm of exactly the margin was called ruled out at any look of a day, at {policy.false_continue:.0%}: {told}.",
+    ]
     repeats = faults[0].canaries
     lines += ["", _harmless(policy)]
     lines += [

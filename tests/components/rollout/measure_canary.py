@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from canary_following import counts_of, first_stop, shown_by, split_shown
+from canary_following import counts_of, first_stop, ruled_out, shown_by, split_shown
 from canary_rivals import argo, flagger, margins, peeking
 from canary_world import DAY, SECONDS, Fault, Moments, Visits, moments, visits
 
@@ -76,12 +76,14 @@ class Alone:
     days: int = 0
     at_margin: Counter[str] = field(default_factory=Counter)
     none: Counter[str] = field(default_factory=Counter)
+    ruled_out: Counter[str] = field(default_factory=Counter)
+    """How often harm at the margin was called ruled out, at any look."""
 
 
-def day(seed: tuple[int, ...], fault: Fault, windows: int) -> tuple[Moments, Visits]:
+def day(seed: tuple[int, ...], fault: Fault, windows: int, *, prone: bool = True) -> tuple[Moments, Visits]:
     """A canary of so many windows."""
     rng = np.random.default_rng(seed)
-    return moments(rng, windows=windows, share=SHARE, fault=fault), visits(
+    return moments(rng, windows=windows, share=SHARE, fault=fault, prone=prone), visits(
         rng, seconds=windows * SECONDS, share=SHARE, fault=fault
     )
 
@@ -115,7 +117,10 @@ def asked_alone(policy: RolloutPolicy, alone: Alone, number: int, seed: int) -> 
     level = {guardrail.id: ALONE for guardrail in policy.guardrails if not isinstance(guardrail, Plain)}
     alone.days += 1
     for fault, tally in ((Fault(), alone.none), (AT_MARGIN, alone.at_margin)):
-        seen, found = day((seed, 2, number), fault, _A_DAY)
+        # Users whose requests always fail would make some days' harm a little more than the margin and others' less.
+        seen, found = day((seed, 2, number), fault, _A_DAY, prone=fault is not AT_MARGIN)
+        if fault is AT_MARGIN:
+            alone.ruled_out.update(name for name, ever in ruled_out(policy, seen, found).items() if ever)
         for name, looks in shown_by(policy, seen, found, only=level).items():
             tally[name] += bool(looks.any())
         looks_at = (np.arange(_A_DAY) + 1) * SECONDS
@@ -132,7 +137,7 @@ def measured(
         if (number + 1) % 20 == 0:
             progress(f"{number + 1} of {days} days without a fault: {len(clean.stops[OURS])} rolled back")
     alone = Alone()
-    for number in range(days // 4):
+    for number in range(days // 2):
         asked_alone(policy, alone, number, seed)
     progress(f"{alone.days} days at the margins: {dict(alone.at_margin)}")
     faults = []

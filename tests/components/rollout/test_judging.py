@@ -136,6 +136,10 @@ def test_a_crash_in_the_second_hour_is_rolled_back_within_three_minutes(policy: 
     while asked(policy, kept).action != "roll_back":
         kept, looks = after(policy, 1, memory=kept, errors=60.0), looks + 1
     assert looks <= 36
+    errors = next(r for r in asked(policy, kept).results if r.guardrail == "errors")
+    # What is told is what was read since the last beginning anew, not the hour of good requests before.
+    assert errors.n < 60 * 121
+    assert "since" in errors.message
 
 
 @pytest.mark.parametrize("value", [None, math.nan])
