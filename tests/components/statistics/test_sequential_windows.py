@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from components.statistics.sequential import half_width
-from components.statistics.sequential_windows import BLOCKS, LEAST_WINDOWS, Sums, compared, expected, running
+from components.statistics.sequential_windows import (
+    BLOCKS,
+    LEAST_BLOCKS,
+    LEAST_WINDOWS,
+    Sums,
+    compared,
+    expected,
+    running,
+)
 
 Counts = tuple[NDArray[np.float64], ...]
 
@@ -42,6 +50,25 @@ def test_an_estimate_is_the_mantel_haenszel_difference() -> None:
     found = running(compared(y, n, ys, ns)).value[-1]
     weights = n * ns / (n + ns)
     assert found == pytest.approx(np.average(y / n - ys / ns, weights=weights))
+
+
+@pytest.mark.parametrize("look", [60, 250, 699])
+def test_the_variance_is_that_of_brute_force_over_blocks(look: int) -> None:
+    rng = np.random.default_rng(9)
+    n, ns = rng.poisson(20, 700).astype(np.float64), rng.poisson(180, 700).astype(np.float64)
+    rate = np.repeat(rng.choice([0.02, 0.4], p=[0.95, 0.05], size=70), 10)
+    y, ys = rng.binomial(n.astype(np.int64), rate), rng.binomial(ns.astype(np.int64), 0.02)
+    found = running(compared(y, n, ys, ns))
+    weights = (n * ns / (n + ns))[: look + 1]
+    differences = (np.divide(y, n, out=np.zeros(700), where=n > 0) - ys / ns)[: look + 1]
+    value = np.average(differences, weights=weights)
+    scales = []
+    for size in BLOCKS:
+        blocks = [(weights[i : i + size] * (differences[i : i + size] - value)).sum() for i in range(0, look + 1, size)]
+        if len(blocks) >= LEAST_BLOCKS:
+            scales.append(sum(b * b for b in blocks) * len(blocks) / (len(blocks) - 1) / weights.sum() ** 2)
+    assert found.value[look] == pytest.approx(value)
+    assert found.variance[look] == pytest.approx(max(scales))
 
 
 def test_without_bursts_the_variance_is_about_that_of_independent_requests() -> None:
