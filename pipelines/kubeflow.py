@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def submit(
 def start(job: Job, connection: Connection, options: RunOptions) -> Submitted:
     """Upload a compiled pipeline if Kubeflow does not hold this version of it, then start a run or a schedule."""
     cron = six_fields(options.cron) if options.cron else ""
-    with api_errors(connection.host):
+    with api_errors(connection.host), _quiet():
         client = open_client(connection)
         pipeline_id, version_id = _upload(client, job, connection.namespace)
         experiment = client.create_experiment(options.experiment, namespace=connection.namespace or None)
@@ -184,8 +185,7 @@ def open_client(connection: Connection) -> Any:
     if not connection.host.startswith(("http://", "https://")):
         raise InputError(f"--host {connection.host}: found no http:// or https://; needed the full address of the API.")
     _probe(connection)
-    # kfp prints links of its own; ours is in the result.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quiet():
         return Client(
             host=connection.host,
             existing_token=connection.token or None,
@@ -197,7 +197,7 @@ def open_client(connection: Connection) -> Any:
 
 def _upload(client: Any, job: Job, namespace: str) -> tuple[str, str]:
     """Pipeline and version id of the compiled pipeline; uploads what is not there yet."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quiet():
         pipeline_id = client.get_pipeline_id(job.pipeline)
         if pipeline_id is None:
             pipeline_id = client.upload_pipeline(
@@ -255,6 +255,14 @@ def _refusal(host: str, status: int, reason: str, body: str) -> RankgateError:
             "/apis/v2beta1/healthz answers (often ends in /pipeline)."
         )
     return RankgateError(f"Kubeflow at {host}: answered {status} ({reason}). {body}".rstrip())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without kfp's own links, which are in our result, and its word that an API older than 2023's will not do."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -308,3 +311,28 @@ def test_what_is_gathered_is_the_envelope_and_the_waivers(kept: tuple[Path, Run,
         gather_approval(kept[1], folder)
     assert digest_tree(first) == digest_tree(second)
     assert [path.name for path in first.iterdir()] == ["approval.dsse.json"]
+
+
+@pytest.mark.usefixtures("owner_account")
+def test_the_command_prints_one_document_and_says_4_where_no_approval_holds(
+    kept: tuple[Path, Run, Path], tmp_path: Path, api: Any, storage: Storage
+) -> None:
+    work, run, public = kept
+
+    def command(key: Path) -> subprocess.CompletedProcess[str]:
+        words = ("--home", str(work / "home"), "release", run.name, "--trust", str(key), "--host", api.host)
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines.cli.main", *words, "--artefacts", f"s3://{storage.private}/c", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = command(public)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["kind"] == "run"
+    assert told["name"].endswith(told["release"][:10])
+    assert not done.stderr
+    assert command(new_key(tmp_path / "mallory.key")).returncode == 4
+    assert len(api.runs) == 1
