@@ -68,7 +68,9 @@ def test_the_variance_is_that_of_brute_force_over_blocks(look: int) -> None:
         if len(blocks) >= LEAST_BLOCKS:
             scales.append(sum(b * b for b in blocks) * len(blocks) / (len(blocks) - 1) / weights.sum() ** 2)
     assert found.value[look] == pytest.approx(value)
-    assert found.variance[look] == pytest.approx(max(scales))
+    # Or that of independent requests with imagined events, where that is more.
+    assert found.variance[look] == pytest.approx(max(scales)) or found.design_effect[look] == 1
+    assert look == 60 or found.design_effect[look] > 1
 
 
 def test_without_bursts_the_variance_is_about_that_of_independent_requests() -> None:
