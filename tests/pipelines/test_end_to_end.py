@@ -165,6 +165,13 @@ def test_the_same_command_again_does_nothing_and_says_the_same(shell: Shell, pas
     assert time.monotonic() - began < 30
 
 
+def test_a_killed_and_resumed_run_replays_to_the_same_bytes(shell: Shell, passed: dict[str, Any]) -> None:
+    told = shell.json("replay", passed["run"], "--step", "verdict", "--step", "card")
+    assert told["same"]
+    assert [one["artefact"] for one in told["artefacts"]] == ["verdict", "card"]
+    assert not told["causes"]
+
+
 def test_a_blocked_run_exits_3_keeps_everything_and_has_its_card(shell: Shell, passed: dict[str, Any]) -> None:
     done = shell("demo", "--scale", _SCALE, "--policy", "strict", "--json")
     assert done.returncode == 3, done.stderr
