@@ -7,6 +7,7 @@ sent again. What the cluster's rules refuse arrives as `BlockedError`, in the ru
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
@@ -38,7 +39,7 @@ _ATTEMPTS = 6
 _SECONDS = (5, 30)
 """To connect, to answer."""
 _POLICY = re.compile(r"ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request: (.*)", re.DOTALL)
-_RULE = re.compile(r"Invalid value: (?:\"object\"|\"\"|null|[^:]*): (.*)", re.DOTALL)
+_INVALID = re.compile(r'^Invalid value: (?:"object": )?')
 _ANSWERS = {
     401: ("cluster", "it does not know you", "Log in, then try again."),
     403: ("ledger of {}", "you may not", "Ask the platform team for the role (docs/cluster.md)."),
@@ -64,7 +65,9 @@ class ClusterLedger:
         """
         try:
             settings = client.Configuration()
-            config.load_kube_config(context=context or None, client_configuration=settings)
+            # The client reads KUBECONFIG once, when it is imported.
+            file = os.environ.get("KUBECONFIG") or config.KUBE_CONFIG_DEFAULT_LOCATION
+            config.load_kube_config(file, context=context or None, client_configuration=settings)
         except (config.ConfigException, OSError) as error:
             raise InputError(
                 f"kubeconfig: found none that can be used ({error}); needed one that says who you are and where the cluster is. "
@@ -223,7 +226,5 @@ def _rules(error: client.ApiException) -> list[str]:
         causes = json.loads(error.body)["details"]["causes"]
     except (KeyError, TypeError, ValueError):
         return []
-    told = [
-        (match[1] if (match := _RULE.search(str(one.get("message", "")))) else one.get("message")) for one in causes
-    ]
-    return [str(one) for one in dict.fromkeys(told) if one]
+    told = [_INVALID.sub("", str(one.get("message", ""))) for one in causes]
+    return [one for one in dict.fromkeys(told) if one]
