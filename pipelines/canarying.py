@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.artifacts import documents
 from components.artifacts.digests import digest_file
@@ -18,9 +19,12 @@ from components.errors import InputError, NotApprovedError
 from components.rollout.controller import ENDED, Controller, Watched, state_of
 from components.rollout.expecting import Parity, expected_scores
 from components.rollout.local import LocalTarget, Service, own_environment
-from components.rollout.policy import load_rollout_policy
+from components.rollout.policy import RolloutPolicy, load_rollout_policy
 from pipelines.releasing import packaged, verify_release
 from pipelines.runs import Home, Run
+
+if TYPE_CHECKING:
+    from components.ranker.scoring import LoadedRanker
 
 SCHEMA_VERSION = 1
 FOLDER = "canary"
@@ -47,9 +51,7 @@ class Assembled:
 
     controller: Controller
     target: LocalTarget
-    releases: tuple[str, str]
-    """Of the candidate and of the stable run."""
-    evaluate_seconds: float
+    policy: RolloutPolicy
 
 
 def canary_folder(home: Home) -> Path:
@@ -79,12 +81,26 @@ def set_up(home: Home, setup: Setup, policy: Path) -> None:
     documents.save(setup, folder / SETUP_FILE)
 
 
-def assemble(home: Home, *, port: int = 0) -> Assembled:
+def start(home: Home, setup: Setup, policy: Path, *, port: int | None) -> None:
+    """Begin a canary, or find the same one under way.
+
+    Raises:
+        InputError: If another one is under way, or a run of it is not packaged.
+        NotApprovedError: If a run of it is not approved.
+    """
+    trusted = [Path(place) for place in setup.trusted]
+    candidate, stable = (_approved(home.find(name), trusted) for name in (setup.candidate, setup.stable))
+    set_up(home, setup, policy)
+    assemble(home, port=port).controller.begin(candidate=candidate, stable=stable, at=moment())
+
+
+def assemble(home: Home, *, port: int | None = None) -> Assembled:
     """Everything that the home's canary needs, from what it was begun with.
+
+    An approval is not asked for: whoever goes on with a canary whose release has been revoked must be able to roll it back.
 
     Raises:
         InputError: If there is none, or a run of it is not packaged.
-        NotApprovedError: If a run of it is not approved.
     """
     folder = canary_folder(home)
     if not (folder / SETUP_FILE).exists():
@@ -94,8 +110,7 @@ def assemble(home: Home, *, port: int = 0) -> Assembled:
     setup = documents.load(Setup, folder / SETUP_FILE)
     trusted = [Path(place) for place in setup.trusted]
     runs = home.find(setup.candidate), home.find(setup.stable)
-    releases = _release(runs[0], trusted), _release(runs[1], trusted)
-    services = {release: _service(home, run) for release, run in zip(releases, runs, strict=True)}
+    services = {packaged(run).release: _service(home, run) for run in runs}
     target = LocalTarget(folder, services, port=port)
     policy = load_rollout_policy(folder / POLICY_FILE)
     controller = Controller(
@@ -106,14 +121,14 @@ def assemble(home: Home, *, port: int = 0) -> Assembled:
         watched=Watched(
             expectations=expected_scores(runs[0].artifact("rankings")),
             events=Path(setup.events) if setup.events else None,
-            gauges=_parity(runs[0]),
+            gauges=Parity(lambda: _ranker(runs[0])),
             revoked=lambda: _revoked(runs[0], trusted),
         ),
     )
-    return Assembled(controller, target, releases, policy.evaluate_seconds)
+    return Assembled(controller, target, policy)
 
 
-def _release(run: Run, trusted: Sequence[Path]) -> str:
+def _approved(run: Run, trusted: Sequence[Path]) -> str:
     digest = verify_release(run, trusted).digest
     if packaged(run).release != digest:
         raise InputError(
@@ -130,10 +145,11 @@ def _service(home: Home, run: Run) -> Service:
     )
 
 
-def _parity(run: Run) -> Parity:
+def _ranker(run: Run) -> LoadedRanker:
+    # A second of imports, for which only a canary that shows lists has a use.
     from components.ranker.scoring import LoadedRanker
 
-    return Parity(LoadedRanker.open(run.artifact("ranker"), threads=1))
+    return LoadedRanker.open(run.artifact("ranker"), threads=1)
 
 
 def _revoked(run: Run, trusted: Sequence[Path]) -> bool:
@@ -148,3 +164,18 @@ def _revoked(run: Run, trusted: Sequence[Path]) -> bool:
 def moment() -> float:
     """Now, seconds since 1970."""
     return datetime.now(UTC).timestamp()
+
+
+def end_everything(home: Home) -> None:
+    """End Envoy and all arms, after the canary has ended.
+
+    Raises:
+        InputError: If it is under way.
+    """
+    folder = canary_folder(home)
+    state = state_of(folder)
+    if state is not None and state.phase not in ENDED:
+        raise InputError(
+            "canary: is under way; needed its end. Roll it back: rankgate canary abort, then rankgate canary watch"
+        )
+    LocalTarget(folder, {}).end()

@@ -7,6 +7,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,14 @@ class EnvoyProcess:
         end(self.process, within=_ENDS_WITHIN)
 
 
-def start_envoy(front: Front, split: Split, folder: Path, *, program: Path | None = None) -> EnvoyProcess:
+def start_envoy(
+    front: Front,
+    split: Split,
+    folder: Path,
+    *,
+    program: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> EnvoyProcess:
     """Start Envoy on this machine and wait until it answers with this split.
 
     Args:
@@ -78,6 +86,7 @@ def start_envoy(front: Front, split: Split, folder: Path, *, program: Path | Non
         split: Who goes where to begin with.
         folder: The front's watched folder; holds the bootstrap and the log too.
         program: Another Envoy than the one that is installed with rankgate.
+        environment: Variables beside this process's own.
 
     Raises:
         InputError: If the configuration is none, or a port is taken.
@@ -89,7 +98,9 @@ def start_envoy(front: Front, split: Split, folder: Path, *, program: Path | Non
     write_routes(split, front, folder)
     words = ["--config-path", str(folder / BOOTSTRAP_FILE), "--concurrency", "1", "--log-level", "warning"]
     process = start(
-        [str(program or _program()), *words, "--disable-hot-restart"], environment=os.environ, log=folder / LOG_FILE
+        [str(program or _program()), *words, "--disable-hot-restart"],
+        environment={**os.environ, **(environment or {})},
+        log=folder / LOG_FILE,
     )
     started = EnvoyProcess(process, front, folder)
     ends = time.monotonic() + _STARTS_WITHIN

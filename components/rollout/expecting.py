@@ -5,24 +5,26 @@ A score depends on the user, the item and the context alone, so whoever has the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.errors import InputError
-from components.ranker.scoring import LoadedRanker
 from components.rollout.memory import Expected
 from components.serving.contract import UNSCORED
 from components.serving.exposure_files import Shown
 from components.serving.metrics import SCORES
 
+if TYPE_CHECKING:
+    from components.ranker.scoring import LoadedRanker
+
 SKEWED = "skewed_share"
 
 _NEAR = 1e-6
-_SURE_AFTER = 20
 
 
 def expected_scores(rankings: Path) -> Expected:
@@ -48,23 +50,30 @@ def expected_scores(rankings: Path) -> Expected:
 
 
 class Parity:
-    """Gives the scores of shown lists again, and tells how many are others: a served feature that is not the measured one."""
+    """Gives the scores of shown lists again, and tells how many are others: a served feature that is not the measured one.
 
-    def __init__(self, ranker: LoadedRanker) -> None:
-        self._ranker = ranker
+    It asks the release itself, so it holds for arms that are served from the release's own features.
+    """
+
+    def __init__(self, opened: Callable[[], LoadedRanker]) -> None:
+        """Of a ranker that is opened when the first list is looked at."""
+        self._open = opened
+        self._ranker: LoadedRanker | None = None
         self._skewed = self._checked = 0
 
     def __call__(self, lists: Sequence[Shown]) -> Mapping[str, float]:
-        """The share so far of places whose score is another; nothing before there are some."""
+        """The share so far of places whose score is another; 0 as long as none was shown."""
+        if lists and self._ranker is None:
+            self._ranker = self._open()
         for shown in lists:
-            if UNSCORED & set(shown.fallbacks) or not shown.places:
+            if self._ranker is None or UNSCORED & set(shown.fallbacks) or not shown.places:
                 continue
             items = [place.item_id for place in shown.places]
             again = dict(self._ranker.rank(shown.user_id, items, k=len(items), context=dict(shown.context)))
             self._checked += len(items)
             # A place without a score is one that the rules would not show: it must not have been.
             self._skewed += sum(not self._same(place.score, again.get(place.item_id)) for place in shown.places)
-        return {SKEWED: self._skewed / self._checked} if self._checked >= _SURE_AFTER else {}
+        return {SKEWED: self._skewed / max(self._checked, 1)}
 
     def _same(self, shown: float, again: float | None) -> bool:
         return again is not None and abs(shown - again) <= _NEAR * max(1.0, abs(again))

@@ -23,9 +23,9 @@ from pathlib import Path
 from components.artifacts import documents
 from components.errors import InputError
 from components.rollout.contract import BASELINE, CANARY, STABLE
-from components.rollout.envoy import WHOLE, Address, Front, Split
+from components.rollout.envoy import Address, Front, Split
 from components.rollout.envoy_process import EnvoyProcess, start_envoy
-from components.rollout.processes import Started, end, is_running, kill, kill_marked, start, tell_to_end
+from components.rollout.processes import Started, end, is_running, kill, marked, start, tell_to_end
 from components.serving.exposure_files import Shown
 from components.serving.exposure_tail import Tail
 from components.serving.exposures import FOLDER_VARIABLE
@@ -35,8 +35,16 @@ STATE_FILE = "local.json"
 HOST = "127.0.0.1"
 
 _ARM_VARIABLE = "RANKGATE_ARM"
+_ARMS = (CANARY, STABLE, BASELINE)
 _ENDS_WITHIN = 30.0
 _RESTARTS_AFTER = 2.0
+_MOST_BYTES = 8 << 20
+"""Of an answer that is read."""
+_PLACE_VARIABLE = "RANKGATE_CANARY_PLACE"
+"""Marks the processes of an arm, and Envoy, by where they lie: a controller that was killed between starting one and writing it
+down has left one that nobody knows."""
+_PASSED_ON = ("RANKGATE_SURFACES",)
+"""Of rankgate's own variables those that an arm is served with as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +80,36 @@ class LocalState:
 class LocalTarget:
     """A `Target` of processes."""
 
-    def __init__(self, folder: Path, services: Mapping[str, Service], *, port: int = 0) -> None:
+    def __init__(self, folder: Path, services: Mapping[str, Service], *, port: int | None = None) -> None:
         """Take up a folder, or begin it.
 
         Args:
             folder: Where state, logs and exposures lie.
-            services: By release: all that may be asked for.
-            port: Of Envoy, for a new folder; a free one without it.
+            services: By release: all that may be asked for. What runs already needs none.
+            port: Where Envoy listens, 0 for a free one; where it listened before without it.
 
         Raises:
-            InputError: If the folder is another program's, or the port is taken.
+            InputError: If the folder is another program's, the port is taken, or Envoy runs and listens on another one.
         """
-        self._folder, self._services = folder, services
-        self._tails = {arm: Tail(self.exposures(arm)) for arm in (CANARY, STABLE, BASELINE)}
+        # Processes are known by it, wherever the next controller is started.
+        self._folder, self._services = (folder := folder.resolve()), services
+        self._tails = {arm: Tail(self.exposures(arm)) for arm in _ARMS}
         place = folder / STATE_FILE
-        if place.exists():
-            self._state = documents.load(LocalState, place)
+        held = documents.load(LocalState, place) if place.exists() else None
+        if held is not None and _anything_runs(held):
+            if port and port != held.ports["front"]:
+                raise InputError(
+                    f"port {port}: users are answered on {held.ports['front']} here; needed that one, or none. "
+                    "To change it, end everything first: rankgate canary stop"
+                )
+            self._state = held
         else:
+            # Ports of what has ended may be somebody else's by now.
             folder.mkdir(parents=True, exist_ok=True)
-            ports = _free_ports(("front", "admin", CANARY, STABLE, BASELINE), front=port)
-            self._state = LocalState(SCHEMA_VERSION, ports)
+            front = port if port is not None else held.ports["front"] if held else 0
+            self._state = LocalState(SCHEMA_VERSION, _free_ports(("front", "admin", *_ARMS), front=front))
             self._save()
-        arms = {arm: (Address(HOST, self._state.ports[arm]),) for arm in (CANARY, STABLE, BASELINE)}
+        arms = {arm: (Address(HOST, self._state.ports[arm]),) for arm in _ARMS}
         self._front = Front(
             Address(HOST, self._state.ports["front"]),
             Address(HOST, self._state.ports["admin"]),
@@ -130,9 +146,7 @@ class LocalTarget:
     def stop(self, arm: str) -> bool:
         """As `Target` has it."""
         held = self._state.arms.get(arm)
-        if held is None:
-            return True
-        if is_running(held.process):
+        if held is not None and is_running(held.process):
             if not held.told_to_end:
                 tell_to_end(held.process)
                 self._keep(arm, replace(held, told_to_end=True, started_at=time.time()))
@@ -140,23 +154,29 @@ class LocalTarget:
                 kill(held.process)
             if is_running(held.process):
                 return False
-        self._keep(arm, None)
+        # Its leader is gone, or nobody knows of it; what it started may not be.
+        self._kill_left(arm)
+        if held is not None:
+            self._keep(arm, None)
         return True
 
     def split(self, split: Split) -> None:
         """As `Target` has it; Envoy is started where it does not run."""
+        folder = self._folder / "envoy"
         held = self._state.envoy
         if held is None or not is_running(held):
-            started = start_envoy(self._front, split, self._folder / "envoy")
-            self._state = replace(self._state, envoy=started.process)
+            # One that another controller was killed over is taken up: users may be sent through it already.
+            held = next(iter(marked(_PLACE_VARIABLE, str(folder))), None)
+            if held is None:
+                held = start_envoy(self._front, split, folder, environment={_PLACE_VARIABLE: str(folder)}).process
+            self._state = replace(self._state, envoy=held)
             self._save()
-            return
-        EnvoyProcess(held, self._front, self._folder / "envoy").split(split)
+        EnvoyProcess(held, self._front, folder).split(split)
 
-    def metrics(self, arm: str) -> list[str]:
+    def metrics(self, arm: str) -> Mapping[str, str]:
         """As `Target` has it."""
         text = _get(self._state.ports[arm], "/metrics")
-        return [] if text is None else [text]
+        return {} if text is None else {"": text}
 
     def traffic(self) -> Mapping[str, float]:
         """As `Target` has it."""
@@ -177,6 +197,8 @@ class LocalTarget:
             tell_to_end(held.process)
         for held in self._state.arms.values():
             end(held.process, within=_ENDS_WITHIN)
+        for place in ("envoy", *_ARMS):
+            self._kill_left(place)
         self._state = replace(self._state, arms={}, envoy=None)
         self._save()
 
@@ -190,15 +212,20 @@ class LocalTarget:
             **service.environment,
             _ARM_VARIABLE: arm,
             FOLDER_VARIABLE: str(self.exposures(arm)),
+            _PLACE_VARIABLE: str(self._folder / arm),
         }
-        # A controller that was killed between starting a process and writing it down has left one that holds the port.
-        kill_marked(FOLDER_VARIABLE, str(self.exposures(arm)))
+        # Whoever is left over holds the port.
+        self._kill_left(arm)
         words = [word.replace("{port}", str(port)) for word in service.words]
         try:
             process = start(words, environment=environment, log=self._folder / arm / "log")
         except OSError as error:
             raise InputError(f"release {release[:12]}: {words[0]} cannot be started ({error.strerror}).") from error
         self._keep(arm, Process(release, process, time.time()))
+
+    def _kill_left(self, place: str) -> None:
+        for left in marked(_PLACE_VARIABLE, str(self._folder / place)):
+            kill(left)
 
     def _ready(self, arm: str) -> bool:
         if _get(self._state.ports[arm], "/readyz") is None:
@@ -216,16 +243,11 @@ class LocalTarget:
         documents.save(self._state, self._folder / STATE_FILE)
 
 
-def everyone_to(arm: str, release: str) -> Split:
-    """All users to one arm."""
-    return Split(release, {arm: WHOLE})
-
-
 def _get(port: int, path: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2.0) as answer:
-            content: bytes = answer.read()
-            return content.decode()
+            content: bytes = answer.read(_MOST_BYTES + 1)
+            return content.decode() if len(content) <= _MOST_BYTES else None
     except (urllib.error.URLError, OSError, ValueError):
         return None
 
@@ -248,5 +270,15 @@ def _free_ports(names: Sequence[str], *, front: int) -> dict[str, int]:
 
 
 def own_environment(**more: str) -> dict[str, str]:
-    """This process's environment without what is rankgate's, and more."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RANKGATE_")} | more
+    """This process's environment without what is rankgate's, but for the surfaces that are counted apart, and more.
+
+    An arm is not served from publications or a shared store of the shell that started it.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RANKGATE_") or name in _PASSED_ON}
+    return kept | more
+
+
+def _anything_runs(state: LocalState) -> bool:
+    return any(is_running(held.process) for held in state.arms.values()) or (
+        state.envoy is not None and is_running(state.envoy)
+    )

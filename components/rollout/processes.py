@@ -61,10 +61,13 @@ def tell_to_end(process: Started) -> None:
 
 
 def kill(process: Started) -> None:
-    """SIGKILL, for it and its group; returns when it is gone."""
+    """SIGKILL, for it and, where it leads one, its group; returns when it is gone."""
     if is_running(process):
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                os.kill(process.pid, signal.SIGKILL)
         _until_gone(process, _KILLED_WITHIN)
 
 
@@ -75,14 +78,19 @@ def end(process: Started, *, within: float) -> None:
     kill(process)
 
 
-def kill_marked(variable: str, value: str) -> None:
-    """SIGKILL for every process that was started with a variable of this value, and theirs: what nobody remembers any more."""
+def marked(variable: str, value: str) -> list[Started]:
+    """Processes that were started with a variable of this value, by whoever, and theirs; not this one."""
     wanted = f"{variable}={value}".encode()
+    found = []
     for place in Path("/proc").iterdir():
         if place.name.isdigit() and place.name != str(os.getpid()):
             with suppress(OSError):
                 if wanted in (place / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(place.name), signal.SIGKILL)
+                    pid = int(place.name)
+                    born = _born(pid)
+                    if born is not None:
+                        found.append(Started(pid, born))
+    return found
 
 
 def _until_gone(process: Started, seconds: float) -> None:

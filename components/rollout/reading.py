@@ -1,23 +1,25 @@
 """From the metrics of arms to readings of a window: what was counted since the last look, of everyone and of each surface.
 
-    text of /metrics, counters of Envoy -> Scraped -> (one before, one now) -> Reading, one of everyone and one a surface
+    /metrics of replicas, counters of Envoy -> Scraped -> (one before, one now) -> Reading, one of everyone and one a surface
 
 Requests are those whose users were drawn for an arm, and errors those of them that it did not answer, be it with a 500, by
 failing so that another arm was asked, or by being left out while it is ill: a process that is gone counts nothing itself, and
-who falls back on the stable arm must not make it look well. All else is what the arm says of its lists. Counters that went
-down belong to a new process and are counted from nothing.
+who falls back on the stable arm must not make it look well. All else is what the arm says of its lists, replica by replica:
+counters that went down belong to a new process and are counted from nothing; those of a replica that was not read at the last
+look are counted from this one on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.errors import InputError
 from components.rollout.contract import Reading
 from components.rollout.envoy import drawn_cluster
 from components.serving.contract import UNSCORED
+from components.serving.metrics import OTHER, SCORES
 
 Counts = Mapping[str, float]
 
@@ -26,7 +28,7 @@ EVERYONE = ""
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What an arm has counted on one surface since its process began, or on all of them."""
+    """What a replica has counted on one surface since its process began, or on all of them."""
 
     counts: Counts = field(default_factory=dict)
     latency: tuple[float, ...] = ()
@@ -36,60 +38,70 @@ class Surface:
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """An arm at one moment; counters since its process, and Envoy's, began."""
+    """An arm at one moment; counters since its processes, and Envoy's, began."""
 
     at: float
     """Seconds since 1970."""
-    surfaces: Mapping[str, Surface]
-    """By name; `EVERYONE` is all of them."""
+    drawn: tuple[float, float] | None
+    """See `drawn_counts`."""
+    replicas: Mapping[str, Mapping[str, Surface]]
+    """By replica, and of it by surface; `EVERYONE` is all of them. One that could not be read is absent."""
     gauges: Counts
     latency_bounds: tuple[float, ...]
     score_bounds: tuple[float, ...]
 
 
-def scraped(texts: Sequence[str], envoy: Counts, *, arm: str, at: float) -> Scraped:
+def scraped(texts: Mapping[str, str], envoy: Counts, *, arm: str, at: float) -> Scraped:
     """An arm as its replicas and Envoy tell it.
 
     Args:
-        texts: Of /metrics, one a replica.
+        texts: Of /metrics, by replica; without any, only Envoy tells.
         envoy: Counters by Envoy's names.
         arm: The name of Envoy's cluster.
         at: When, seconds since 1970.
 
     Raises:
-        InputError: If a text is no exposition, or histograms of replicas have other bounds.
+        InputError: If a text is no exposition, counts something that is no number, or by other bounds than another replica.
     """
-    from prometheus_client.parser import text_string_to_metric_families
-
-    tables: dict[str, _Counted] = {EVERYONE: _Counted()}
+    replicas: dict[str, Mapping[str, Surface]] = {}
     ages: list[float] = []
-    for text in texts:
-        try:
-            families = list(text_string_to_metric_families(text))
-        except ValueError as error:
-            raise InputError(f"metrics of the {arm} arm: are not as Prometheus has them ({error}).") from error
-        for family in families:
-            for sample in family.samples:
-                if sample.name == "rankgate_features_age_seconds":
-                    ages.append(sample.value)
-                name = sample.labels.get("surface")
-                if name is not None:
-                    for key in {EVERYONE, name} if name else {EVERYONE}:
-                        tables.setdefault(key, _Counted()).add(sample.name, sample.labels, sample.value)
-    surfaces = {name: table.surface() for name, table in tables.items()}
-    drawn = drawn_counts(envoy, arm)
-    if drawn is not None:
-        everyone = surfaces[EVERYONE]
-        counts = {**everyone.counts, "requests": drawn[0], "errors": drawn[1]}
-        surfaces[EVERYONE] = Surface(counts, everyone.latency, everyone.scores)
-    bounds = {table.bounds("rankgate_answer_seconds") for table in tables.values()} - {()}
-    score_bounds = {table.bounds("rankgate_score") for table in tables.values()} - {()}
+    bounds: set[tuple[float, ...]] = set()
+    score_bounds: set[tuple[float, ...]] = set()
+    for replica, text in texts.items():
+        tables = _tables(text, ages, subject=f"metrics of the {arm} arm")
+        replicas[replica] = {name: table.surface() for name, table in tables.items()}
+        bounds |= {table.bounds("rankgate_answer_seconds") for table in tables.values()} - {()}
+        score_bounds |= {table.bounds("rankgate_score") for table in tables.values()} - {()}
     if len(bounds) > 1 or len(score_bounds) > 1:
         raise InputError(
             f"metrics of the {arm} arm: its replicas count by different bounds; needed one release of them."
         )
-    gauges = {"features_age_seconds": max(ages)} if ages else {}
-    return Scraped(at, surfaces, gauges, next(iter(bounds), ()), next(iter(score_bounds), ()))
+    # The oldest features of any replica: somebody is served by them.
+    gauges = {"features_age_seconds": max(ages)} if ages and len(ages) == len(texts) else {}
+    return Scraped(at, drawn_counts(envoy, arm), replicas, gauges, next(iter(bounds), ()), next(iter(score_bounds), ()))
+
+
+def _tables(text: str, ages: list[float], *, subject: str) -> dict[str, _Counted]:
+    """What one replica counts, by surface; the age of its features goes to `ages`."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    tables: dict[str, _Counted] = {EVERYONE: _Counted()}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "rankgate_features_age_seconds" and math.isfinite(sample.value):
+                    ages.append(sample.value)
+                name = sample.labels.get("surface")
+                if name is None:
+                    continue
+                if sample.name in _COUNTED and not 0 <= sample.value < math.inf:
+                    raise InputError(f"{subject}: {sample.name} is {sample.value}; needed a count.")
+                # What is other depends on what came first, which is another on each arm.
+                for key in {EVERYONE, name} - {OTHER}:
+                    tables.setdefault(key, _Counted()).add(sample.name, sample.labels, sample.value)
+    except ValueError as error:
+        raise InputError(f"{subject}: are not as Prometheus has them ({error}).") from error
+    return tables
 
 
 def drawn_counts(envoy: Counts, arm: str) -> tuple[float, float] | None:
@@ -120,9 +132,12 @@ def readings(
     share: float,
     new_users: int = 0,
     extra: Counts | None = None,
+    latency_bounds: tuple[float, ...] | None = None,
     most_surfaces: int = 20,
 ) -> tuple[Reading, ...]:
     """What an arm did between two moments: of everyone, then of each surface.
+
+    What could not be read at both moments is absent: what a replica counted before it was first seen is no part of the window.
 
     Args:
         before: The earlier moment.
@@ -131,18 +146,34 @@ def readings(
         share: Of the traffic, that it was set to have meanwhile.
         new_users: See `Reading.new_users`.
         extra: Gauges that metrics do not tell.
+        latency_bounds: Those that latency is judged by; counted by others, it is absent. None: any.
         most_surfaces: Surfaces beyond are counted with everyone only.
     """
+    both = [replica for replica in now.replicas if replica in before.replicas]
+    named = {name for replica in both for name in now.replicas[replica] if name != EVERYONE}
+    same_bounds = latency_bounds is None or now.latency_bounds in ((), latency_bounds)
     found = []
-    names = [EVERYONE, *sorted(name for name in now.surfaces if name != EVERYONE)[:most_surfaces]]
-    for name in names:
-        later, earlier = now.surfaces[name], before.surfaces.get(name, Surface())
-        counts = {key: _since(earlier.counts.get(key, 0.0), value) for key, value in later.counts.items()}
-        if "errors" in counts and later.counts["requests"] >= earlier.counts.get("requests", 0.0):
-            # What is in flight may be counted on either side: errors can seem to go down by one.
-            counts["errors"] = min(
-                max(0.0, later.counts["errors"] - earlier.counts.get("errors", 0.0)), counts["requests"]
-            )
+    for name in [EVERYONE, *sorted(named)[:most_surfaces]]:
+        counts: dict[str, float] = {}
+        histograms: dict[str, tuple[float, ...]] = {}
+        for replica in both:
+            later = now.replicas[replica].get(name)
+            if later is None:
+                continue
+            earlier = before.replicas[replica].get(name, Surface())
+            anew = _began_anew(earlier, later)
+            for key, value in later.counts.items():
+                counts[key] = counts.get(key, 0.0) + value - (0.0 if anew else earlier.counts.get(key, 0.0))
+            if same_bounds:
+                _add(histograms, "latency", later.latency, () if anew else earlier.latency)
+            _add(histograms, "score", later.scores, () if anew else earlier.scores)
+        if name == EVERYONE:
+            if both:
+                # Who is there and was asked for nothing has counted nothing, which is not the same as unread.
+                _add(histograms, "score", _zeros(SCORES), ())
+                if same_bounds and latency_bounds:
+                    _add(histograms, "latency", _zeros(latency_bounds), ())
+            counts |= _drawn_since(before.drawn, now.drawn)
         found.append(
             Reading(
                 arm=arm,
@@ -151,14 +182,7 @@ def readings(
                 seconds=now.at - before.at,
                 segment=f"surface={name}" if name else "",
                 counts=counts,
-                histograms={
-                    key: gone
-                    for key, gone in (
-                        ("latency", _all_since(earlier.latency, later.latency)),
-                        ("score", _all_since(earlier.scores, later.scores)),
-                    )
-                    if gone
-                },
+                histograms=histograms,
                 gauges={**now.gauges, **(extra or {})} if name == EVERYONE else {},
                 new_users=new_users if name == EVERYONE else 0,
             )
@@ -166,8 +190,41 @@ def readings(
     return tuple(found)
 
 
+def _began_anew(before: Surface, now: Surface) -> bool:
+    """Whether these are counters of another process: counters of one never go down."""
+    pairs = [
+        *((before.counts.get(key, 0.0), value) for key, value in now.counts.items()),
+        *(zip(before.latency, now.latency, strict=False)),
+        *(zip(before.scores, now.scores, strict=False)),
+    ]
+    return any(later < earlier for earlier, later in pairs)
+
+
+def _zeros(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    return (0.0,) * (len(bounds) + 1)
+
+
+def _add(held: dict[str, tuple[float, ...]], name: str, now: tuple[float, ...], before: tuple[float, ...]) -> None:
+    if now:
+        gone = tuple(b - a for a, b in zip(before or (0.0,) * len(now), now, strict=True))
+        so_far = held.get(name, (0.0,) * len(now))
+        # Where bounds are others than expected the judge takes none of it.
+        held[name] = tuple(a + b for a, b in zip(so_far, gone, strict=True)) if len(so_far) == len(gone) else ()
+
+
+def _drawn_since(before: tuple[float, float] | None, now: tuple[float, float] | None) -> dict[str, float]:
+    """Requests and errors of a window; of an Envoy that began anew, since it did. Empty where it was not asked twice."""
+    if before is None or now is None:
+        return {}
+    if now[0] < before[0]:
+        return {"requests": now[0], "errors": now[1]}
+    requests = now[0] - before[0]
+    # What is in flight may be counted on either side: errors can seem to go down by one.
+    return {"requests": requests, "errors": min(max(0.0, now[1] - before[1]), requests)}
+
+
 class _Counted:
-    """Sums over replicas of what one surface is told of."""
+    """What a replica tells of one surface; arms of an answer are summed."""
 
     def __init__(self) -> None:
         self._lists = self._empty = self._unscored = 0.0
@@ -201,13 +258,4 @@ _BUCKETS: Mapping[str, str] = {
     "rankgate_answer_seconds_bucket": "rankgate_answer_seconds",
     "rankgate_score_bucket": "rankgate_score",
 }
-
-
-def _since(before: float, now: float) -> float:
-    return now - before if now >= before else now
-
-
-def _all_since(before: Sequence[float], now: Sequence[float]) -> tuple[float, ...]:
-    if len(before) != len(now) or sum(before) > sum(now):
-        return tuple(now)
-    return tuple(_since(a, b) for a, b in zip(before, now, strict=True))
+_COUNTED = {*_BUCKETS, "rankgate_answer_seconds_count", "rankgate_empty_answers_total", "rankgate_fallbacks_total"}

@@ -25,8 +25,8 @@ class Target(Protocol):
             RankgateError: If it cannot be; the one before then holds.
         """
 
-    def metrics(self, arm: str) -> list[str]:
-        """The text of /metrics of each replica; empty where one cannot be read."""
+    def metrics(self, arm: str) -> Mapping[str, str]:
+        """The text of /metrics by replica; one that cannot be read is absent."""
 
     def traffic(self) -> Mapping[str, float]:
         """Envoy's counters; empty where they cannot be read."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from components.errors import InputError
 from components.rollout.contract import CANARY
@@ -62,8 +63,11 @@ class UserLedger:
         return found
 
     def _take(self, block: list[tuple[str, str, str, int, str]], latest: int, counted_from: str) -> dict[str, int]:
-        self._database.execute("create or replace temp table block as from lists limit 0")
-        self._database.executemany("insert into block values (?, ?, ?, ?, ?)", block)
+        columns = ("request_id", "person", "arm", "step", "shown_at")
+        table = pa.table(dict(zip(columns, map(list, zip(*block, strict=True)), strict=True)))
+        self._database.register("arrived", table)
+        self._database.execute("create or replace temp table block as from arrived")
+        self._database.unregister("arrived")
         self._database.execute("insert into lists from block")
         news = self._database.execute(
             """

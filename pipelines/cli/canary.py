@@ -7,6 +7,7 @@ import json
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Group, RenderableType
@@ -15,14 +16,19 @@ from rich.table import Table
 from rich.text import Text
 
 from components.artifacts import documents
-from components.errors import BlockedError, InputError
-from components.rollout.contract import CANARY, STABLE, GuardrailResult
-from components.rollout.controller import ENDED, Canary, Wanted, lease, state_of, wish
+from components.errors import BlockedError, InputError, RankgateError
+from components.rollout.contract import BASELINE, CANARY, STABLE, GuardrailResult
+from components.rollout.controller import ENDED, Canary, LeaseHeldError, Wanted, lease, state_of, wish
 from components.rollout.guardrail_words import lasting
+from components.rollout.local import STATE_FILE
 from pipelines.cli.display import results
 from pipelines.cli.options import json_option
 from pipelines.runs import Home
 
+if TYPE_CHECKING:
+    from pipelines.canarying import Assembled
+
+_PORT = 8080
 _POLICY = Path(__file__).resolve().parents[2] / "policies" / "rollout" / "default.yaml"
 _STYLES = {"within": "green", "harm": "bold red", "insufficient": "yellow", "missing": "red", "void": "red"}
 _WORDS = {
@@ -58,17 +64,20 @@ def canary() -> None:
     "--events", type=click.Path(path_type=Path), help="What users do with lists: Parquet or CSV with request_id, event."
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Where users are answered."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Where users are answered; 0 for a free one.  [default: where they were, or 8080]",
 )
 @click.pass_obj
 def start(
-    home: str, name: str, stable: str, trusted: tuple[Path, ...], policy: Path, events: Path | None, port: int
+    home: str, name: str, stable: str, trusted: tuple[Path, ...], policy: Path, events: Path | None, port: int | None
 ) -> None:
     """Start both arms and Envoy on loopback, begin the canary of RUN, and watch it to its end.
 
     Exits 0 when RUN is promoted, 3 when it is rolled back. Stopped (Ctrl-C), the arms go on; `rankgate canary watch` goes on too.
     """
-    from pipelines.canarying import SCHEMA_VERSION, Setup, assemble, canary_folder, moment, set_up
+    from pipelines.canarying import SCHEMA_VERSION, Setup, canary_folder
+    from pipelines.canarying import start as begin
 
     place = Home(Path(home))
     setup = Setup(
@@ -78,43 +87,60 @@ def start(
         tuple(str(path.resolve()) for path in trusted),
         str(events.resolve()) if events else "",
     )
-    with lease(canary_folder(place)):
-        set_up(place, setup, policy)
-        held = assemble(place, port=port)
-        held.controller.begin(candidate=held.releases[0], stable=held.releases[1], at=moment())
-    _watch(place, port=port)
+    folder = canary_folder(place)
+    with lease(folder):
+        begin(place, setup, policy, port=_PORT if port is None and not (folder / STATE_FILE).exists() else port)
+    _watch(place)
 
 
 @canary.command("watch")
 @click.pass_obj
 def watch(home: str) -> None:
     """Go on with the canary; where another process does, look on."""
-    _watch(Home(Path(home)), port=0)
+    _watch(Home(Path(home)))
 
 
-def _watch(place: Home, *, port: int) -> None:
-    from pipelines.canarying import assemble, canary_folder, moment
+def _watch(place: Home) -> None:
+    from pipelines.canarying import assemble, canary_folder
 
     folder = canary_folder(place)
     view = _View()
     with view:
         try:
             with lease(folder):
-                held = assemble(place, port=port)
-                view.url = held.target.url
-                state = held.controller.look(moment())
-                while state.phase not in ENDED:
-                    view.show(state)
-                    watching = state.phase == "watching"
-                    time.sleep(held.evaluate_seconds if watching else _BETWEEN_STARTS)
-                    state = held.controller.look(moment())
-        except InputError as error:
-            if "watches it" not in str(error):
-                raise
+                state = _looks(assemble(place), view)
+        except LeaseHeldError as error:
             click.echo(f"{error} Looking on.", err=True)
             state = _looking_on(folder, view)
         view.show(state)
     _tell_end(state)
+
+
+def _looks(held: Assembled, view: _View) -> Canary:
+    """Look after look until the end. A look that fails is taken again: while nobody looks, nobody rolls back.
+
+    Raises:
+        RankgateError: If none succeeds for as long as the policy is patient.
+    """
+    from pipelines.canarying import moment
+
+    view.url = held.target.url
+    succeeded = time.monotonic()
+    wait = _BETWEEN_STARTS
+    while True:
+        try:
+            state = held.controller.look(moment())
+        except RankgateError as error:
+            if time.monotonic() - succeeded > held.policy.patience_seconds:
+                raise
+            click.echo(f"{error} Looking again.", err=True)
+        else:
+            succeeded = time.monotonic()
+            if state.phase in ENDED:
+                return state
+            view.show(state)
+            wait = held.policy.evaluate_seconds if state.phase == "watching" else _BETWEEN_STARTS
+        time.sleep(wait)
 
 
 def _looking_on(folder: Path, view: _View) -> Canary:
@@ -163,7 +189,7 @@ def _wishing(wanted: Wanted, what: str) -> click.Command:
         try:
             with lease(folder):
                 nobody = True
-        except InputError:
+        except LeaseHeldError:
             nobody = False
         click.echo(
             "Nobody watches the canary: it is done once somebody does. Go on with it: rankgate canary watch"
@@ -188,15 +214,11 @@ for _wanted, _what in (
 @click.pass_obj
 def stop(home: str) -> None:
     """End Envoy and all arms on this machine, after the canary has ended."""
-    from pipelines.canarying import assemble, canary_folder
+    from pipelines.canarying import canary_folder, end_everything
 
     place = Home(Path(home))
-    folder = canary_folder(place)
-    with lease(folder):
-        state = state_of(folder)
-        if state is not None and state.phase not in ENDED:
-            raise InputError("canary: is under way; needed its end. Roll it back: rankgate canary abort, then watch")
-        assemble(place).target.end()
+    with lease(canary_folder(place)):
+        end_everything(place)
     click.echo("Ended.")
 
 
@@ -208,7 +230,6 @@ class _View:
 
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
-        self._told = 0
         self._last = 0.0
         self.url = ""
 
@@ -233,7 +254,6 @@ class _View:
 
 def picture(state: Canary, url: str = "") -> RenderableType:
     """A canary as a person wants to see it."""
-    share = state.verdict.share if state.verdict else 0.0
     parts: list[RenderableType] = [
         Text.assemble(
             ("canary ", "bold"),
@@ -244,7 +264,7 @@ def picture(state: Canary, url: str = "") -> RenderableType:
             state.policy,
             *(("  at ", "dim"), url) if url else (),
         ),
-        _arms(state, share),
+        _arms(state),
     ]
     if state.verdict is not None:
         parts.append(_guardrails(state.verdict.results))
@@ -255,13 +275,15 @@ def picture(state: Canary, url: str = "") -> RenderableType:
     return Group(*parts)
 
 
-def _arms(state: Canary, share: float) -> Table:
+def _arms(state: Canary) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    ended = state.phase in ENDED
-    shares = {CANARY: 0.0 if ended else share, STABLE: 1.0 if ended else 1.0 - share}
-    for arm, part in shares.items():
-        release = state.candidate if arm == CANARY or state.phase == "promoted" else state.stable
-        table.add_row(arm, release[:12], f"{100 * part:5.1f} %", "█" * round(40 * part))
+    for arm in (CANARY, STABLE, BASELINE):
+        if arm in state.shares or arm != BASELINE:
+            new = arm == CANARY or (arm == STABLE and state.phase in ("settling", "promoted"))
+            part = state.shares.get(arm, 0.0)
+            ill = "  not ready" if arm in state.not_ready and state.phase not in ENDED else ""
+            release = state.candidate if new else state.stable
+            table.add_row(arm, release[:12], f"{100 * part:5.1f} %", "█" * round(40 * part) + ill)
     table.add_row("", state.phase.replace("_", " ") + (", paused" if state.paused else ""))
     return table
 
