@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from components.artifacts import documents
 from components.artifacts.digests import digest_file
 from components.errors import InputError, NotApprovedError
+from components.rollout.contract import STABLE
 from components.rollout.controller import ENDED, Controller, Watched, state_of
 from components.rollout.expecting import Parity, expected_scores
 from components.rollout.local import LocalTarget, Service, own_environment
@@ -90,6 +91,15 @@ def start(home: Home, setup: Setup, policy: Path, *, port: int | None) -> None:
     """
     trusted = [Path(place) for place in setup.trusted]
     candidate, stable = (_approved(home.find(name), trusted) for name in (setup.candidate, setup.stable))
+    folder = canary_folder(home)
+    held = state_of(folder)
+    if held is None or held.phase in ENDED:
+        serving = LocalTarget(folder, {}, port=port).serving(STABLE)
+        if serving not in (None, stable):
+            raise InputError(
+                f"canary: release {serving[:12]} is in service here; needed it as the stable one, found {stable[:12]}, for which "
+                "everyone would have to wait. Name its run: --stable RUN. Or end everything first: rankgate canary stop"
+            )
     set_up(home, setup, policy)
     assemble(home, port=port).controller.begin(candidate=candidate, stable=stable, at=moment())
 

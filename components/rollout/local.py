@@ -131,6 +131,11 @@ class LocalTarget:
         held = self._state.arms.get(arm)
         return None if held is None else held.process
 
+    def serving(self, arm: str) -> str | None:
+        """The release that an arm runs with; None where it does not run."""
+        held = self._state.arms.get(arm)
+        return held.release if held is not None and is_running(held.process) else None
+
     def serve(self, arm: str, release: str) -> bool:
         """As `Target` has it."""
         held = self._state.arms.get(arm)

@@ -118,7 +118,7 @@ def test_nobody_loses_an_answer_until_promotion_though_canary_and_controller_are
     stable = held.process(STABLE)
     assert stable is not None
     assert is_running(stable)
-    assert held.process(CANARY) is None
+    assert (held.serving(STABLE), held.serving(CANARY)) == (NEW, None)
     with pytest.raises(InputError, match="users are answered on"):
         LocalTarget(run.folder, {}, port=_port(run) + 1)
     assert run.controller.wait(10) == 0
