@@ -396,7 +396,7 @@ def test_wherever_its_controller_is_killed_the_end_is_the_same(
             try:
                 if not (rig.folder / STATE_FILE).exists():
                     rig.begin()
-                state = rig.look(rate=20)
+                state = rig.look(rate=8)
                 if end == "aborted" and state.phase == "watching" and state.wishes_done == 0:
                     wish(rig.folder, "abort", who="ada", reason="")
             except KilledError:
